@@ -1,0 +1,20 @@
+"""Multi-task learning for image segmentation: the package that the lessons import.
+
+Submodules load on first use, so `import mtl_course` costs nothing and pulls in neither Jupyter nor matplotlib.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0.dev0"
+
+_SUBMODULES = ("formula", "losses", "metrics", "tasks", "datasets", "models", "training", "plotting", "doctor")
+
+
+def __getattr__(name: str):
+    if name in _SUBMODULES:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'mtl_course' has no attribute {name!r}; it has {', '.join(_SUBMODULES)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_SUBMODULES])

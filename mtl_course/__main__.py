@@ -1,0 +1,220 @@
+"""The command line: python -m mtl_course train | evaluate | data | doctor.
+
+Exit code 0, or 2 for a mistake of the user, told in one sentence on stderr; 130 after Ctrl-C.
+"""
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtl_course.errors import CourseError, unknown
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader, Dataset
+
+SIZES = {"scenes": 64, "voc": 128, "folder": 128}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `python -m mtl_course`; default those of this process.
+
+    Returns:
+        The exit code.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments) or 0
+    except CourseError as error:
+        print(f"mtl_course: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mtl_course: interrupted; what was written so far is whole and stays", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mtl_course", description="Train and test multi-task segmenters.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="train a model and score it", description=_train.__doc__)
+    _data_options(train)
+    train.add_argument("--model", default="hard", help="single (a network a task) or hard (one trunk); default hard")
+    train.add_argument("--trunk", default="unet", help="the trunk; default unet")
+    train.add_argument("--rule", default="equal", help="where the loss weights come from; default equal")
+    train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
+    train.add_argument("--epochs", type=_positive, default=10)
+    train.add_argument("--lr", type=float, default=3e-3, help="highest learning rate of the cycle; default 0.003")
+    train.add_argument("--precision", default="fp32", help="fp32 or bf16")
+    train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
+    train.set_defaults(command=_train)
+    evaluate = commands.add_parser("evaluate", help="score a checkpoint", description=_evaluate.__doc__)
+    evaluate.add_argument("--checkpoint", type=Path, required=True, help="a .safetensors file that train wrote")
+    evaluate.add_argument("--json", type=Path, help="also write the scores to this file")
+    _data_options(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+    data = commands.add_parser("data", help="fetch or make data", description=_data.__doc__)
+    data.add_argument("what", choices=("voc", "scenes"))
+    data.add_argument("--root", type=Path, default=Path("data"), help="folder that gets VOCdevkit; default data")
+    data.add_argument("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
+    data.add_argument("--size", type=_positive, default=128, help="scenes: height and width in pixels; default 128")
+    data.add_argument("--seed", type=int, default=0)
+    data.set_defaults(command=_data)
+    doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _data_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="scenes", help="scenes, voc or folder; default scenes")
+    parser.add_argument("--root", type=Path, help="folder of the data; default for voc: MTL_COURSE_DATA or data")
+    parser.add_argument("--tasks", help="names with commas, such as semantic,depth; default the first of the data")
+    parser.add_argument("--classes", help="class names with commas: score these, ignore the others (voc)")
+    parser.add_argument("--size", type=_positive, help="height and width in pixels; default scenes 64, else 128")
+    parser.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
+    parser.add_argument("--batch-size", type=_positive, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
+    return value
+
+
+def _split(text: str | None) -> list[str] | None:
+    return [word.strip() for word in text.split(",")] if text else None
+
+
+def _open(arguments: argparse.Namespace, split: str, augment: bool = False) -> "Dataset":
+    """The data set of one split: "fit" to learn from, "select" to choose the epoch, "val" to report."""
+    from mtl_course import datasets
+
+    size = arguments.size or SIZES.get(arguments.data)
+    if arguments.data == "scenes":
+        # Item i depends on (seed, i) alone, so other seeds are other pictures.
+        count = {"fit": arguments.samples, "select": max(arguments.samples // 4, 8), "val": 200}[split]
+        offset = {"fit": 0, "select": 1_000_003, "val": 2_000_003}[split]
+        return datasets.Scenes(count, size=size, seed=arguments.seed + offset, tasks=_split(arguments.tasks))
+    options = {"classes": _split(arguments.classes), "size": size, "augment": augment}
+    options["tasks"] = _split(arguments.tasks) or ["semantic"]
+    if arguments.data == "voc":
+        return datasets.VOC(arguments.root, split=split, **options)
+    if arguments.data == "folder":
+        if arguments.root is None:
+            raise CourseError("--data folder needs --root: a folder that holds images/ and masks/")
+        return datasets.Folder(arguments.root, split="fit" if split == "fit" else "select", **options)
+    raise unknown("data", arguments.data, SIZES)
+
+
+def _loader(data: "Dataset", arguments: argparse.Namespace, shuffle: bool = False) -> "DataLoader":
+    import torch
+    from torch.utils.data import DataLoader
+
+    generator = torch.Generator().manual_seed(arguments.seed)
+    return DataLoader(data, arguments.batch_size, shuffle=shuffle, generator=generator)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    """Train on one part of the training data, keep the epoch that is best on the other, score that on val (or test)."""
+    import torch
+    import yaml
+
+    from mtl_course import models, training
+    from mtl_course.files import write_whole
+
+    torch.manual_seed(arguments.seed)
+    fit, select, val = (_open(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
+    model = models.build(arguments.model, arguments.trunk, fit.tasks)
+    config = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items() if key != "command"}
+    write_whole(arguments.out / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
+    print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
+          f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
+    training.fit(
+        model,
+        fit.tasks,
+        _loader(fit, arguments, shuffle=True),
+        _loader(select, arguments),
+        epochs=arguments.epochs,
+        lr=arguments.lr,
+        rule=arguments.rule,
+        weights=_weights(arguments, list(fit.tasks)),
+        device=arguments.device,
+        precision=arguments.precision,
+        checkpoint=arguments.out,
+    )
+    _report(training.evaluate(model, fit.tasks, _loader(val, arguments), arguments.device))
+    print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
+
+
+def _weights(arguments: argparse.Namespace, names: list[str]) -> dict[str, float] | None:
+    words = _split(arguments.weights)
+    if words is None:
+        return None
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        values = []
+    if len(values) != len(names) or not all(math.isfinite(value) and value >= 0 for value in values):
+        raise CourseError(
+            f"--weights needs {len(names)} numbers >= 0 for {','.join(names)}, and got {arguments.weights!r}"
+        )
+    return dict(zip(names, values))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    """Score a checkpoint on the val split of the data (of a folder: its select part)."""
+    from mtl_course import training
+    from mtl_course.files import write_whole
+
+    model, tasks = training.load(arguments.checkpoint)
+    arguments.tasks = arguments.tasks or ",".join(tasks)
+    data = _open(arguments, "val")
+    for name, task in data.tasks.items():
+        if name not in tasks:
+            raise unknown("task of this checkpoint", name, tasks)
+        if task.classes != tasks[name].classes:
+            raise CourseError(
+                f"{arguments.checkpoint} knows the classes {', '.join(tasks[name].classes)} for {name!r}, and this "
+                f"data {', '.join(task.classes)}: pass the same --classes as in training"
+            )
+    scores = training.evaluate(model, data.tasks, _loader(data, arguments), arguments.device)
+    _report(scores)
+    if arguments.json:
+        write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
+
+
+def _report(scores: dict[str, dict[str, float]]) -> None:
+    width = max(len(metric) for metrics in scores.values() for metric in metrics)
+    for task, metrics in scores.items():
+        print(task)
+        for metric, value in metrics.items():
+            print(f"  {metric:{width}}  {value:8.4f}")
+
+
+def _data(arguments: argparse.Namespace) -> None:
+    """Download and check Pascal VOC 2012 (2 GB), or write a VOCdevkit of made scenes."""
+    from mtl_course.datasets import download
+
+    if arguments.what == "voc":
+        download.download_voc(arguments.root)
+    else:
+        counts = arguments.samples, max(arguments.samples // 4, 1)
+        download.write_scenes_voc(arguments.root, *counts, size=arguments.size, seed=arguments.seed)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from mtl_course.doctor import run_doctor
+
+    return run_doctor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

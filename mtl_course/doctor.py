@@ -1,0 +1,196 @@
+"""`python -m mtl_course doctor`: is everything there that the course needs, and how is the rest mended?"""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+REINSTALL = "Run `make env`, or: pip install -c constraints.txt -e '.[test,photos]' in the course's folder."
+FREE_GB_NEEDED, FREE_GB_FOR_VOC = 0.5, 5.0
+
+
+class Row(NamedTuple):
+    """One finding: `status` is ok, warn or fail; `mend` says what to do and is empty when nothing is to be done."""
+
+    status: str
+    name: str
+    sentence: str
+    mend: str = ""
+
+
+def check_python() -> Row:
+    """The interpreter is new enough."""
+    sentence = f"Python {platform.python_version()} in {sys.prefix}"
+    if sys.version_info < (3, 11):  # noqa: UP036 (pip refuses it, a plain `python -m` does not)
+        return Row("fail", "Python", sentence, "The course needs 3.11 or newer: install it, then `make env`.")
+    return Row("ok", "Python", sentence)
+
+
+def check_packages() -> Row:
+    """Every package that the course needs is installed in a version it accepts."""
+    wrong = []
+    for requirement in _requirements():
+        try:
+            version = metadata.version(requirement.name)
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{requirement.name} is missing")
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
+    if wrong:
+        return Row("fail", "packages", "; ".join(wrong), REINSTALL)
+    return Row(
+        "ok", "packages", f"mtl_course {metadata.version('mtl_course')} and {len(_requirements())} packages it needs"
+    )
+
+
+def check_torch() -> Row:
+    """PyTorch and torchvision load, and belong together."""
+    mend = "torch and torchvision must be released together; constraints.txt names a pair that works. " + REINSTALL
+    try:
+        import torch
+        import torchvision
+
+        boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+        torchvision.ops.nms(boxes, torch.ones(1), 0.5)
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        return Row("fail", "PyTorch", f"does not work with torchvision: {_first_line(error)}", mend)
+    return Row("ok", "PyTorch", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
+
+
+def check_device() -> Row:
+    """Where training will run."""
+    import torch
+
+    if torch.cuda.is_available():
+        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
+        return Row("ok", "device", f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
+    if torch.backends.mps.is_available():
+        return Row("ok", "device", f"mps: {platform.processor() or platform.machine()}")
+    return Row("ok", "device", f"cpu ({platform.machine()}); the lessons need no more")
+
+
+def check_threads() -> Row:
+    """PyTorch uses no more threads than there are cores for it."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    sentence = f"{threads} for PyTorch, {cores} cores"
+    if threads > cores:
+        return Row("warn", "threads", sentence, f"More threads than cores are slow: set OMP_NUM_THREADS={cores}.")
+    return Row("ok", "threads", sentence)
+
+
+def check_data() -> Row:
+    """Pascal VOC is found, or the lessons will use made pictures."""
+    from mtl_course.datasets.voc import voc_folder
+    from mtl_course.errors import MissingFile
+
+    made = "the lessons use pictures that they make themselves"
+    if os.environ.get("MTL_COURSE_DATA") == "none":
+        return Row("ok", "data", f"MTL_COURSE_DATA=none: {made}")
+    try:
+        return Row("ok", "data", f"Pascal VOC in {voc_folder()}")
+    except MissingFile as error:
+        return Row("warn", "data", f"no Pascal VOC: {made}", str(error))
+
+
+def check_disk() -> Row:
+    """There is room for checkpoints, and for Pascal VOC."""
+    free = shutil.disk_usage(_course_folder()).free / 1e9
+    sentence = f"{free:.1f} GB free in {_course_folder()}"
+    if free < FREE_GB_NEEDED:
+        return Row("fail", "disk", sentence, f"Checkpoints need about {FREE_GB_NEEDED} GB: delete something.")
+    if free < FREE_GB_FOR_VOC:
+        return Row(
+            "warn", "disk", sentence, f"Enough for the lessons; Pascal VOC needs about {FREE_GB_FOR_VOC:.0f} GB more."
+        )
+    return Row("ok", "disk", sentence)
+
+
+def check_widgets() -> Row:
+    """JupyterLab finds the part of ipywidgets that runs in the browser."""
+    from jupyter_core.paths import jupyter_path
+
+    for folder in jupyter_path("labextensions"):
+        if Path(folder, "@jupyter-widgets", "jupyterlab-manager", "package.json").is_file():
+            return Row("ok", "widgets", f"ipywidgets {metadata.version('ipywidgets')} and its front end")
+    mend = "pip install --force-reinstall jupyterlab_widgets, in this environment; then reload JupyterLab's page."
+    return Row("fail", "widgets", "JupyterLab will not find the front end of ipywidgets: sliders stay invisible", mend)
+
+
+def check_kernel() -> Row:
+    """A notebook's kernel is the Python of this environment."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+    try:
+        program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
+    except NoSuchKernel:
+        return Row("fail", "kernel", "there is no kernel named python3", mend)
+    bare_name = program.parent == Path()  # Jupyter then takes its own Python
+    if not bare_name and program.parent != Path(sys.executable).parent:
+        return Row("fail", "kernel", f"notebooks would run in {program}, not in {sys.executable}", mend)
+    return Row("ok", "kernel", f"notebooks run in {sys.executable}")
+
+
+def check_extras() -> Row:
+    """Which optional parts are installed; none is needed for the lessons."""
+    extras = sorted(metadata.metadata("mtl_course").get_all("Provides-Extra") or [])
+    there = [extra for extra in extras if all(_is_installed(r.name) for r in _requirements(extra))]
+    missing = [extra for extra in extras if extra not in there]
+    sentence = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
+    return Row("ok", "extras", sentence)
+
+
+CHECKS: tuple[Callable[[], Row], ...] = (
+    check_python, check_packages, check_torch, check_device, check_threads,
+    check_data, check_disk, check_widgets, check_kernel, check_extras,
+)  # fmt: skip
+
+
+def run_doctor() -> int:
+    """Print a line for each check and what to do about it; return 0 when nothing failed, else 1."""
+    rows = [_run(check) for check in CHECKS]
+    for row in rows:
+        print(f"{row.status.upper() if row.status == 'fail' else row.status:5} {row.name:9} {row.sentence}")
+        if row.mend:
+            print(f"{'':15} -> {row.mend}")
+    failed = sum(row.status == "fail" for row in rows)
+    print(f"{failed} of {len(rows)} checks failed; mend them first." if failed else "The course is ready.")
+    return int(failed > 0)
+
+
+def _run(check: Callable[[], Row]) -> Row:
+    try:
+        return check()
+    except Exception as error:  # a broken package may raise anything; the other checks should still be seen
+        name = check.__name__.removeprefix("check_")
+        return Row("fail", name, f"the check stopped: {type(error).__name__}: {_first_line(error)}", REINSTALL)
+
+
+def _requirements(extra: str = "") -> list:
+    """What the installed mtl_course says it needs, in base (no `extra`) or for one extra alone."""
+    from packaging.requirements import Requirement
+
+    every = [Requirement(line) for line in metadata.requires("mtl_course") or []]
+    if not extra:
+        return [r for r in every if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [r for r in every if r.marker and r.marker.evaluate({"extra": extra})]
+
+
+def _is_installed(name: str) -> bool:
+    return any(True for _ in metadata.distributions(name=name))
+
+
+def _course_folder() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,26 @@
+"""Mistakes of a user, told in one sentence: what was expected, what came, in which file, what to do."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CourseError(ValueError):
+    """A mistake that the user can mend; its text is the whole message."""
+
+
+class MissingFile(CourseError, FileNotFoundError):
+    """A file or folder that should be there and is not."""
+
+    __str__ = Exception.__str__
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> CourseError:
+    """The error for a name that is not known, with the nearest right one.
+
+    >>> unknown("task", "semntic", ["semantic", "depth"])
+    CourseError("unknown task 'semntic': did you mean 'semantic'? Known: semantic, depth.")
+    """
+    known = list(known)
+    near = get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return CourseError(f"unknown {what} {name!r}: {hint}Known: {', '.join(known)}.")

@@ -1,0 +1,218 @@
+"""Task losses Lᵢ, all with ignored pixels, and the regularisers Ω.
+
+Every task loss maps (prediction, target) to a scalar that is 0, with zero gradient, where no pixel is valid.
+Class masks mark unknown pixels by 255, dense regression targets by NaN. Names of the axes: B pictures, K classes,
+C channels, H and W pixels.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtl_course.errors import CourseError, unknown
+
+if TYPE_CHECKING:
+    from mtl_course.tasks import Task
+
+IGNORE_INDEX = 255
+
+
+def valid_pixels(target: Tensor) -> Tensor:
+    """Where a target says something.
+
+    Args:
+        target: class mask, int64 (B, H, W), or regression target, float (B, C, H, W).
+
+    Returns:
+        bool (B, H, W).
+    """
+    if target.is_floating_point():
+        return target.isfinite().all(1)
+    return target != IGNORE_INDEX
+
+
+def _mean(values: Tensor, valid: Tensor) -> Tensor:
+    """Mean of the valid values; 0, with zero gradient, if there are none."""
+    return values.where(valid, 0).sum() / valid.sum().clamp(min=1)
+
+
+def cross_entropy(logits: Tensor, masks: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy over the valid pixels.
+
+    Args:
+        logits: (B, K, H, W).
+        masks: int64 (B, H, W), 255 = ignored.
+        class_weights: (K,) or None; with weights the mean is weighted, as in torch.
+
+    Raises:
+        CourseError: if every class that is present has weight 0.
+    """
+    valid = valid_pixels(masks)
+    per_pixel = F.cross_entropy(logits, masks, class_weights, ignore_index=IGNORE_INDEX, reduction="none")
+    if class_weights is None:
+        return _mean(per_pixel, valid)
+    weights = class_weights[masks.where(valid, 0)].where(valid, 0)
+    if valid.any() and weights.sum() == 0:
+        raise CourseError("every class in this batch has class weight 0: give a present class a positive weight")
+    return per_pixel.sum() / weights.sum().where(valid.any(), 1)
+
+
+def focal(logits: Tensor, masks: Tensor, gamma: float = 2.0) -> Tensor:
+    """Focal loss -(1 - p)^gamma log p, p the probability of the true class; gamma = 0 is the cross-entropy.
+
+    Args:
+        logits: (B, K, H, W).
+        masks: int64 (B, H, W), 255 = ignored.
+        gamma: how strongly easy pixels are played down, >= 0.
+
+    Source: Lin et al., arXiv:1708.02002, equation 4.
+    """
+    valid = valid_pixels(masks)
+    log_p = -F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX, reduction="none")
+    return _mean(-((1 - log_p.exp()).clamp(min=1e-12) ** gamma) * log_p, valid)
+
+
+def dice(logits: Tensor, masks: Tensor) -> Tensor:
+    """1 - mean over the classes present of 2 Σpt / (Σp + Σt); the sums run over the valid pixels of the batch.
+
+    Args:
+        logits: (B, K, H, W).
+        masks: int64 (B, H, W), 255 = ignored.
+
+    Source: Milletari et al., arXiv:1606.04797 (their denominator squares p and t; this is the plain overlap).
+    """
+    valid = valid_pixels(masks)
+    probabilities = logits.softmax(1).where(valid[:, None], 0)
+    truth = F.one_hot(masks.where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid[:, None]  # (B, K, H, W)
+    sums = [x.sum((0, 2, 3)) for x in (probabilities * truth, probabilities, truth)]  # (K,) each
+    overlap = 2 * sums[0] / (sums[1] + sums[2]).clamp(min=1e-12)
+    return _mean(1 - overlap, sums[2] > 0)
+
+
+def _binary(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, H, W), truth as floats, valid pixels."""
+    valid = valid_pixels(masks)
+    return logits[:, 0], masks.where(valid, 0).to(logits.dtype), valid
+
+
+def binary_cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    """Mean cross-entropy of one logit a pixel.
+
+    Args:
+        logits: (B, 1, H, W).
+        masks: int64 (B, H, W) of 0, 1 and 255 = ignored.
+    """
+    logits, truth, valid = _binary(logits, masks)
+    return _mean(F.binary_cross_entropy_with_logits(logits, truth, reduction="none"), valid)
+
+
+def binary_dice(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
+    """1 - (2 Σpt + smooth) / (Σp + Σt + smooth) for one logit a pixel; `smooth` (pixels) keeps empty masks defined.
+
+    Args:
+        logits: (B, 1, H, W).
+        masks: int64 (B, H, W) of 0, 1 and 255 = ignored.
+        smooth: pixels added to both sides, > 0.
+    """
+    logits, truth, valid = _binary(logits, masks)
+    probabilities = logits.sigmoid().where(valid, 0)
+    overlap = (2 * (probabilities * truth).sum() + smooth) / ((probabilities + truth).sum() + smooth)
+    return (1 - overlap).where(valid.any(), 0)
+
+
+def boundary_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """Cross-entropy in which boundary and other pixels weigh the same in total, since boundaries are thin.
+
+    Args:
+        logits: (B, 1, H, W).
+        masks: int64 (B, H, W) of 0, 1 = boundary and 255 = ignored.
+
+    Source: Xie and Tu, arXiv:1504.06375, equation 2 (there a sum over the picture, here a mean over the pixels).
+    """
+    logits, truth, valid = _binary(logits, masks)
+    share = _mean(truth, valid)  # of boundary pixels
+    balance = truth * (1 - share) + (1 - truth) * share
+    # A batch of one class only has nothing to balance.
+    balance = balance.where((share > 0) & (share < 1), 0.5)
+    return _mean(2 * balance * F.binary_cross_entropy_with_logits(logits, truth, reduction="none"), valid)
+
+
+def l1(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute error over the valid pixels and all channels, in the target's unit.
+
+    Args:
+        prediction, target: float (B, C, H, W); NaN in the target = unknown.
+    """
+    valid = valid_pixels(target)
+    known = target.where(valid[:, None], prediction.detach())  # NaN would spread through the gradient
+    return _mean((prediction - known).abs().mean(1), valid)
+
+
+def cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean of 1 - cos of the angle between predicted and true direction, in [0, 2].
+
+    Args:
+        prediction: float (B, C, H, W), any length.
+        target: float (B, C, H, W), unit length; NaN = unknown.
+    """
+    valid = valid_pixels(target)
+    known = target.where(valid[:, None], 0)
+    return _mean(1 - F.cosine_similarity(prediction, known, dim=1), valid)
+
+
+def losses(
+    predictions: Mapping[str, Tensor], batch: Mapping[str, Tensor], tasks: Mapping[str, "Task"]
+) -> dict[str, Tensor]:
+    """The losses Lᵢ of the tasks that have a valid pixel in the batch, in the order of `tasks`.
+
+    Args:
+        predictions: what the model answered, one tensor a task.
+        batch: images and targets; a task may be missing.
+        tasks: by name.
+
+    Raises:
+        CourseError: if a prediction is missing, or does not fit its target.
+    """
+    present = [name for name in tasks if name in batch]
+    if missing := [name for name in present if name not in predictions]:
+        raise unknown("prediction", missing[0], predictions)
+    if not present:
+        return {}
+    valid = torch.stack([valid_pixels(batch[name]).any() for name in present]).tolist()  # one wait for the GPU
+    return {name: _task_loss(tasks[name], predictions[name], batch[name]) for name, v in zip(present, valid) if v}
+
+
+def _task_loss(task: "Task", prediction: Tensor, target: Tensor) -> Tensor:
+    expected = (target.shape[0], task.channels, *target.shape[-2:])
+    if tuple(prediction.shape) != expected:
+        raise CourseError(
+            f"task {task.name!r}: the target {tuple(target.shape)} needs a prediction of shape {expected}, "
+            f"and the model gave {tuple(prediction.shape)}"
+        )
+    return task.loss(prediction, target)
+
+
+def l2(parameters: Iterable[Tensor], strength: float) -> Tensor:
+    """Ω(θ) = strength / 2 · Σ‖θ‖²: keeps the parameters small."""
+    return strength / 2 * sum(p.square().sum() for p in parameters)
+
+
+def tie(groups: Sequence[Sequence[Tensor]], strength: float) -> Tensor:
+    """Ω(θ) = strength / 2 · Σᵢ ‖θᵢ - θ̄‖²: pulls the parameters of the tasks towards their mean.
+
+    strength → 0 leaves T separate models, strength → ∞ makes them one.
+
+    Args:
+        groups: the parameters θᵢ of each task, in the same order and of the same shapes.
+        strength: λ >= 0.
+
+    Source: Evgeniou and Pontil, "Regularized multi-task learning", KDD 2004.
+    """
+    groups = [list(group) for group in groups]
+    if len({tuple(p.shape for p in group) for group in groups}) != 1:
+        raise CourseError("tie needs the same parameter shapes for every task: build the task models alike")
+    stacks = [torch.stack(same) for same in zip(*groups)]  # (T, ...) each
+    return strength / 2 * sum((stack - stack.mean(0)).square().sum() for stack in stacks)

@@ -1,0 +1,184 @@
+"""Scores, one metric a task, built on torchmetrics so that they add up over batches and processes.
+
+Every metric takes `update(decoded prediction, target)` and answers `compute()` with a dict of plain numbers. What is
+not defined (a class that appears nowhere, a task without a valid pixel) is NaN, never 0.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from mtl_course.losses import IGNORE_INDEX, valid_pixels
+
+LOWER_IS_BETTER = frozenset({"abs_error", "rel_error", "mean_angle"})  # of all other scores, higher is better
+
+
+def iou(confusion: Tensor) -> Tensor:
+    """Intersection over union of each class: true positives / (true + false positives + false negatives).
+
+    Args:
+        confusion: pixel counts, (..., K, K), rows = truth, columns = prediction.
+
+    Returns:
+        (..., K), NaN where a class is neither there nor predicted.
+
+    Source: Everingham et al., "The Pascal VOC Challenge", IJCV 2010, section 4.1.3.
+    """
+    hits = confusion.diagonal(dim1=-2, dim2=-1).double()
+    return hits / (confusion.sum(-1) + confusion.sum(-2) - hits)
+
+
+class SegmentationScores(Metric):
+    """IoU and accuracy of class masks.
+
+    compute() gives `miou` (mean over the classes of the IoU cumulated over all pictures, VOC's score), `miou_per_image`
+    (mean over pictures of each picture's own mean IoU, which is another number), `accuracy` (share of right pixels) and
+    `iou_CLASS` for each class. Pixels of value 255 count nowhere.
+
+    Args:
+        classes: names, by class id.
+    """
+
+    full_state_update = False
+
+    def __init__(self, classes: Sequence[str]):
+        super().__init__()
+        self.classes = tuple(classes)
+        self.score_names = ("miou", "miou_per_image", "accuracy", *(f"iou_{name}" for name in self.classes))
+        self.add_state("confusions", default=[], dist_reduce_fx="cat")  # (pictures, K, K)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch: class ids, int64 (B, H, W) both."""
+        matrices = [
+            multiclass_confusion_matrix(p, t, len(self.classes), ignore_index=IGNORE_INDEX, validate_args=False)
+            for p, t in zip(prediction, target)
+        ]
+        self.confusions.append(torch.stack(matrices))
+
+    @property
+    def confusion(self) -> Tensor:
+        """Pixel counts over all pictures, int64 (K, K), rows = truth, columns = prediction."""
+        return self._per_image().sum(0)
+
+    def _per_image(self) -> Tensor:
+        empty = torch.zeros(0, len(self.classes), len(self.classes), dtype=torch.int64, device=self.device)
+        # After torchmetrics has gathered the processes, the list is one tensor.
+        parts = self.confusions if isinstance(self.confusions, list) else [self.confusions]
+        return torch.cat([empty, *parts])
+
+    def compute(self) -> dict[str, float]:
+        """The scores of everything seen so far, each in [0, 1] or NaN."""
+        per_image = self._per_image()
+        total = per_image.sum(0)
+        ious = iou(total)
+        accuracy = total.diagonal().sum() / total.sum()
+        values = [ious.nanmean(), iou(per_image).nanmean(1).nanmean(), accuracy, *ious]
+        return dict(zip(self.score_names, map(float, values)))
+
+
+class _Sums(Metric):
+    """A metric that is a function of named sums."""
+
+    full_state_update = False
+    sums: Sequence[str] = ()
+    score_names: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.sums:
+            self.add_state(name, default=torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def add(self, **sums: Tensor) -> None:
+        for name, value in sums.items():
+            setattr(self, name, getattr(self, name) + value.detach().to(torch.float64))
+
+
+class BoundaryScores(_Sums):
+    """Precision, recall and F1 of thin lines; a pixel also counts as found when it lies `tolerance` pixels away.
+
+    Args:
+        tolerance: in pixels, along rows, columns and diagonals.
+
+    Source: Martin et al., "Learning to detect natural image boundaries", TPAMI 2004 (there with one-to-one matching).
+    """
+
+    sums = ("found", "true", "right", "predicted")
+    score_names = ("f1", "precision", "recall")
+
+    def __init__(self, tolerance: int = 1):
+        super().__init__()
+        self.tolerance = tolerance
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch: 0 and 1, int64 (B, H, W) both; 255 in the target counts nowhere."""
+        valid = valid_pixels(target)
+        true, predicted = (target == 1) & valid, (prediction == 1) & valid
+        self.add(
+            found=(true & self._near(predicted)).sum(),
+            true=true.sum(),
+            right=(predicted & self._near(true)).sum(),
+            predicted=predicted.sum(),
+        )
+
+    def _near(self, mask: Tensor) -> Tensor:
+        size = 2 * self.tolerance + 1
+        return F.max_pool2d(mask[:, None].float(), size, stride=1, padding=self.tolerance)[:, 0] > 0
+
+    def compute(self) -> dict[str, float]:
+        """The scores of everything seen so far, each in [0, 1] or NaN."""
+        precision, recall = self.right / self.predicted, self.found / self.true
+        f1 = 2 * precision * recall / (precision + recall)
+        if self.true > 0 and self.found + self.right == 0:
+            f1 = torch.zeros(())  # there were boundaries, and none was found
+        return dict(zip(self.score_names, map(float, (f1, precision, recall))))
+
+
+class DepthScores(_Sums):
+    """Errors of depth: `abs_error` in metres, `rel_error` as a share of the true depth, `delta1` (share of pixels within
+    a factor of 1.25).
+
+    Source: Eigen et al., arXiv:1406.2283, section 4.
+    """
+
+    sums = ("absolute", "relative", "close", "pixels")
+    score_names = ("abs_error", "rel_error", "delta1")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch: metres, float (B, 1, H, W) both; NaN in the target counts nowhere."""
+        valid = valid_pixels(target)
+        p, t = prediction[:, 0][valid].double(), target[:, 0][valid].double()
+        error = (p - t).abs()
+        close = torch.maximum(p, t) < 1.25 * torch.minimum(p, t)
+        self.add(absolute=error.sum(), relative=(error / t).sum(), close=close.sum(), pixels=valid.sum())
+
+    def compute(self) -> dict[str, float]:
+        """The scores of everything seen so far, or NaN."""
+        sums = (self.absolute, self.relative, self.close)
+        return {name: float(value / self.pixels) for name, value in zip(self.score_names, sums)}
+
+
+class DirectionScores(_Sums):
+    """Angles: `mean_angle` (degrees) and the shares `within_11`, `within_22`, `within_30`.
+
+    Source: Fouhey et al., "Data-driven 3D primitives for single image understanding", ICCV 2013 (11.25°, 22.5°, 30°).
+    """
+
+    limits = {"within_11": 11.25, "within_22": 22.5, "within_30": 30.0}  # degrees
+    sums = ("mean_angle", *limits, "pixels")
+    score_names = ("mean_angle", *limits)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch: unit vectors, float (B, 3, H, W) both; NaN in the target counts nowhere."""
+        valid = valid_pixels(target)
+        cosine = (prediction * target).sum(1)[valid].double().clamp(-1, 1)
+        angle = cosine.acos().rad2deg()
+        within = {name: (angle < limit).sum() for name, limit in self.limits.items()}
+        self.add(mean_angle=angle.sum(), pixels=valid.sum(), **within)
+
+    def compute(self) -> dict[str, float]:
+        """The scores of everything seen so far, or NaN."""
+        return {name: float(getattr(self, name) / self.pixels) for name in self.score_names}

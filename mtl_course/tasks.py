@@ -1,0 +1,170 @@
+"""A task: what one head answers, how its loss and score are computed, and which colours draw it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtl_course import losses
+from mtl_course.errors import CourseError, unknown
+from mtl_course.losses import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+# 22 colours: near black, Okabe and Ito's seven, then each next one as far as possible from those before it, as seen
+# with normal vision and with the three kinds of colour blindness (tests/test_tasks.py measures the distances).
+PALETTE = (
+    "#1a1a1a", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
+    "#8c00ff", "#732600", "#4d0059", "#401aa6", "#00ff8c", "#594d59", "#9980ff", "#b3d9b3",
+    "#e60040", "#a6e6ff", "#a6008c", "#d9b359", "#734dd9", "#a6b373",
+)  # fmt: skip
+IGNORE_COLOR = "#ffffff"
+
+Kind = Literal["classes", "binary", "boundary", "depth", "direction"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One question that a model answers for every pixel.
+
+    Args:
+        name: the key of the task in samples, predictions and losses.
+        kind: "classes" (one of K), "binary" (yes or no), "boundary" (yes or no, on thin lines), "depth" (a positive
+            number) or "direction" (a unit vector).
+        channels: channels of the prediction.
+        loss: (prediction, target) -> scalar, see `mtl_course.losses`.
+        score: the metric that says which model is best.
+        classes: names, by class id; of a binary task the names of 0 and 1.
+        unit: of the values, for axes and tables.
+    """
+
+    name: str
+    kind: Kind
+    channels: int
+    loss: Callable[[Tensor, Tensor], Tensor] = field(repr=False)
+    score: str
+    classes: tuple[str, ...] = ()
+    unit: str = ""
+
+    @property
+    def colors(self) -> tuple[str, ...]:
+        """One colour a class, the same in every picture."""
+        return PALETTE[: len(self.classes)]
+
+    def decode(self, prediction: Tensor) -> Tensor:
+        """What the head's output says, in the form of the target.
+
+        Args:
+            prediction: (B, channels, H, W).
+
+        Returns:
+            Class ids, int64 (B, H, W), or values, float (B, C, H, W); directions have length 1.
+        """
+        if self.kind == "classes":
+            return prediction.argmax(1)
+        if self.channels == 1 and self.classes:
+            return (prediction[:, 0] > 0).long()
+        return F.normalize(prediction, dim=1) if self.kind == "direction" else prediction
+
+    def metric(self) -> "Metric":
+        """A fresh torchmetrics metric: update(decoded prediction, target), compute() -> dict of numbers."""
+        from mtl_course import metrics  # torchmetrics is slow to import
+
+        if self.kind in ("classes", "binary"):
+            return metrics.SegmentationScores(self.classes)
+        return {"boundary": metrics.BoundaryScores, "depth": metrics.DepthScores, "direction": metrics.DirectionScores}[
+            self.kind
+        ]()
+
+    def check(self, target: Tensor, where: str) -> None:
+        """Refuse a target that the loss or metric could not read.
+
+        Args:
+            target: a batch (B, ...) on the CPU.
+            where: named in the error, such as the file.
+
+        Raises:
+            CourseError: on a wrong shape, dtype or class id.
+        """
+        if self.classes:
+            self._check_mask(target, where)
+        elif target.ndim != 4 or target.shape[1] != self.channels or not target.is_floating_point():
+            expected = f"float (B, {self.channels}, H, W)"
+            raise CourseError(f"{where}: task {self.name!r} needs a target {expected}, and this is {_shape(target)}")
+
+    def _check_mask(self, target: Tensor, where: str) -> None:
+        if target.dtype != torch.int64 or target.ndim != 3:
+            raise CourseError(
+                f"{where}: task {self.name!r} needs a mask of class ids, int64 (B, H, W), and this is {_shape(target)}"
+            )
+        bad = target[((target < 0) | (target >= len(self.classes))) & (target != IGNORE_INDEX)]
+        if len(bad):
+            raise CourseError(
+                f"{where}: task {self.name!r} knows the class ids 0 to {len(self.classes) - 1} and {IGNORE_INDEX} = "
+                f"ignore, and the mask holds {sorted(set(bad.tolist()))[:5]}: correct the mask or the list of classes"
+            )
+
+
+def _shape(target: Tensor) -> str:
+    return f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
+
+
+def semantic(classes: Sequence[str], name: str = "semantic") -> Task:
+    """Which of K classes is this pixel?"""
+    return Task(name, "classes", len(classes), losses.cross_entropy, "miou", classes=tuple(classes))
+
+
+def foreground(name: str = "foreground") -> Task:
+    """Is this pixel part of an object?"""
+    return Task(name, "binary", 1, losses.binary_cross_entropy, "miou", classes=("background", "foreground"))
+
+
+def boundary(name: str = "boundary") -> Task:
+    """Is this pixel on the border of an object?"""
+    return Task(name, "boundary", 1, losses.boundary_loss, "f1", classes=("inside", "boundary"))
+
+
+def depth(name: str = "depth") -> Task:
+    """How far away is this pixel, in metres?"""
+    return Task(name, "depth", 1, losses.l1, "abs_error", unit="m")
+
+
+def normals(name: str = "normals") -> Task:
+    """Which way does the surface face? A unit vector (right, up, towards the camera)."""
+    return Task(name, "direction", 3, losses.cosine, "mean_angle", unit="°")
+
+
+_MAKERS: Mapping[str, Callable[[], Task]] = {
+    "foreground": foreground, "boundary": boundary, "depth": depth, "normals": normals
+}  # fmt: skip
+
+
+def make(names: Iterable[str], classes: Sequence[str] = ()) -> dict[str, Task]:
+    """Tasks by name, in the given order.
+
+    Args:
+        names: of "semantic", "foreground", "boundary", "depth", "normals".
+        classes: the class names of "semantic".
+
+    Raises:
+        CourseError: on an unknown name, with the nearest right one.
+    """
+    tasks = {}
+    for name in names:
+        if name != "semantic" and name not in _MAKERS:
+            raise unknown("task", name, ["semantic", *_MAKERS])
+        tasks[name] = semantic(classes) if name == "semantic" else _MAKERS[name]()
+    return tasks
+
+
+def pick(tasks: Mapping[str, Task], names: Iterable[str]) -> dict[str, Task]:
+    """Some of `tasks`, in the order of `names`; an unknown name is a CourseError with the nearest right one."""
+    names = list(names)
+    for name in names:
+        if name not in tasks:
+            raise unknown("task", name, tasks)
+    return {name: tasks[name] for name in names}

@@ -1,0 +1,150 @@
+"""What is kept of a model: its weights, and enough text to build it again. safetensors files run no code."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from mtl_course import __version__, models
+from mtl_course import tasks as task_makers
+from mtl_course.errors import CourseError, MissingFile
+from mtl_course.files import write_whole
+from mtl_course.tasks import Task
+
+_KEY = "mtl_course"
+
+
+def save(path: str | Path, model: nn.Module, tasks: Mapping[str, Task], *, half: bool = False) -> Path:
+    """Write the weights and the recipe of a model made by `models.build`, whole or not at all.
+
+    Args:
+        path: ends in .safetensors.
+        model: from `models.build`; a model without a recipe is saved too, and `load` then needs the model.
+        tasks: by name.
+        half: write float16, half the bytes; `load` gives float32 again.
+
+    Raises:
+        CourseError: if the file cannot be written.
+    """
+    about = {
+        "version": __version__,
+        "recipe": getattr(model, "recipe", None),
+        "tasks": list(tasks),
+        "classes": list(tasks["semantic"].classes) if "semantic" in tasks else [],
+    }
+    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    return write_whole(path, to_bytes(weights, metadata={_KEY: json.dumps(about)}))
+
+
+def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Task]]:
+    """The model of a checkpoint, on the CPU and in evaluation mode, and its tasks.
+
+    Args:
+        path: a file that `save` wrote.
+        model: the model to fill, for one that `models.build` did not make.
+
+    Raises:
+        CourseError: if the file is missing, damaged, or of another model.
+    """
+    about, weights = _read(Path(path))
+    tasks = task_makers.make(about["tasks"], about["classes"])
+    if model is None:
+        if about["recipe"] is None:
+            raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
+        recipe = about["recipe"]
+        model = models.build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
+    try:
+        model.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+        )
+    except RuntimeError as error:
+        raise CourseError(f"{path} holds the weights of another model than the one to fill: {_first(error)}") from error
+    return model.eval(), tasks
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise MissingFile(f"there is no checkpoint {path}: train one with `python -m mtl_course train`")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get(_KEY)
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
+    except (SafetensorError, OSError) as error:
+        raise CourseError(
+            f"{path} is damaged or no safetensors file: train or fetch it again ({_first(error)})"
+        ) from error
+    if about is None:
+        raise CourseError(
+            f"{path} was not written by mtl_course: expected a checkpoint of `python -m mtl_course train`"
+        )
+    return json.loads(about), weights
+
+
+def _first(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
+
+
+def write_history(path: str | Path, history: Sequence[Mapping[str, float]]) -> Path:
+    """The rows of `fit` as CSV, a column a name."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return write_whole(path, text.getvalue().encode())
+
+
+class Keeper:
+    """Keeps the best and the last weights of a run, in memory and, where a folder is given, on the disk.
+
+    Args:
+        model, tasks: what is trained.
+        monitor: "task.metric" that says which epoch is best; default the first task's own score.
+        folder: for best.safetensors, last.safetensors and history.csv, or None.
+    """
+
+    def __init__(self, model: nn.Module, tasks: Mapping[str, Task], monitor: str | None, folder: str | Path | None):
+        from mtl_course.metrics import LOWER_IS_BETTER  # torchmetrics is slow to import
+
+        self.model, self.tasks = model, tasks
+        self.folder = Path(folder) if folder is not None else None
+        first = next(iter(tasks.values()))
+        self.monitor = monitor or f"{first.name}.{first.score}"
+        name, _, metric = self.monitor.partition(".")
+        if name not in tasks or metric not in tasks[name].metric().score_names:
+            raise CourseError(
+                f"cannot monitor {self.monitor!r}: name a task and its metric, such as {first.name}.{first.score}"
+            )
+        self.sign = -1 if metric in LOWER_IS_BETTER else 1
+        self.best_score = -torch.inf
+        self.best: dict[str, Tensor] | None = None
+
+    def keep(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Look at the newest row; without validation scores the newest epoch is the best."""
+        score = self.sign * history[-1].get(self.monitor, self.sign * torch.inf)
+        score = -torch.inf if math.isnan(score) else score
+        if score >= self.best_score:
+            self.best_score = score
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self._write("best.safetensors")
+        self._write("last.safetensors")
+        if self.folder is not None:
+            write_history(self.folder / "history.csv", history)
+
+    def _write(self, name: str) -> None:
+        if self.folder is not None:
+            save(self.folder / name, self.model, self.tasks)
+
+    def restore(self) -> None:
+        """Put the best weights into the model."""
+        if self.best is not None:
+            self.model.load_state_dict(self.best)

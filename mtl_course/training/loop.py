@@ -1,0 +1,259 @@
+"""The loop: minimise L(θ) = Σ αᵢ Lᵢ(θᵢ) + Ω(θ), and score the result."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mtl_course.errors import CourseError, unknown
+from mtl_course.losses import losses, valid_pixels
+from mtl_course.tasks import Task
+from mtl_course.training.checkpoints import Keeper
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+Scores = dict[str, dict[str, float]]
+Row = dict[str, float]
+Terms = tuple[Tensor, dict[str, Tensor]]
+RULES = ("equal",)
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device to compute on: cuda if there is one, else mps, else cpu; or the one named.
+
+    Raises:
+        CourseError: if the named device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise CourseError(f"device {name!r} is not available here: choose auto, cpu, cuda or mps") from error
+
+
+def fit(
+    model: nn.Module,
+    tasks: Mapping[str, Task],
+    train_loader: DataLoader,
+    val_loader: DataLoader | None = None,
+    *,
+    epochs: int = 10,
+    lr: float = 3e-3,
+    weight_decay: float = 1e-4,
+    rule: str = "equal",
+    weights: Mapping[str, float] | None = None,
+    omega: Callable[[nn.Module], Tensor] | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    monitor: str | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = True,
+) -> list[Row]:
+    """Minimise L(θ) = Σ αᵢ Lᵢ + Ω(θ) by AdamW under a one-cycle learning rate.
+
+    After each epoch the model is scored on `val_loader`. At the end, and after an interrupt (Ctrl-C) too, it holds the
+    weights of the best epoch; without `val_loader`, of the last one.
+
+    Args:
+        model: images (B, 3, H, W) -> dict of predictions.
+        tasks: by name.
+        train_loader, val_loader: batches of samples, see `mtl_course.datasets`.
+        epochs: passes over the training data, >= 1.
+        lr: the highest learning rate of the cycle.
+        weight_decay: AdamW's own, decoupled.
+        rule: where α comes from; "equal" is αᵢ = 1.
+        weights: fixed αᵢ by task instead; a task not named keeps 1.
+        omega: Ω, a function of the model; added after the rule, never weighed.
+        device, precision: "auto", "cpu", "cuda" or "mps"; "fp32" or "bf16" (autocast).
+        monitor: "task.metric" that says which epoch is best; default the first task's own score.
+        checkpoint: a folder for best.safetensors, last.safetensors and history.csv.
+        progress: show a bar.
+
+    Returns:
+        The history, a row an epoch: epoch, lr, loss/TASK (training mean), TASK.METRIC (validation), seconds.
+
+    Raises:
+        CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
+            or a loss that is not finite (the weights are then those before the step).
+    """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    objective = Objective(tasks, rule, weights, omega)
+    keeper = Keeper(model, tasks, monitor, checkpoint)
+    place = choose_device(device)
+    optimizer = torch.optim.AdamW(model.to(place).parameters(), lr=lr, weight_decay=weight_decay)
+    steps = epochs * _count(train_loader)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
+    bar = tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5)
+    trainer = _Trainer(model, objective, optimizer, schedule, place, precision, bar)
+    history: list[Row] = []
+    try:
+        for epoch in range(1, epochs + 1):
+            start = time.perf_counter()
+            row = {"epoch": epoch, "lr": schedule.get_last_lr()[0]} | trainer.epoch(train_loader, epoch)
+            if val_loader is not None:
+                row |= _flat(evaluate(model, tasks, val_loader, place, progress=False))
+            history.append(row | {"seconds": time.perf_counter() - start})
+            keeper.keep(history)
+            bar.set_postfix_str(f"{keeper.monitor} {row.get(keeper.monitor, math.nan):.3f}", refresh=False)
+    finally:
+        bar.close()
+        keeper.restore()
+    return history
+
+
+class Objective:
+    """L(θ) = Σ αᵢ Lᵢ + Ω(θ), over the tasks that a batch has; see `fit` for the arguments."""
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        rule: str = "equal",
+        weights: Mapping[str, float] | None = None,
+        omega: Callable[[nn.Module], Tensor] | None = None,
+    ):
+        if rule not in RULES:
+            raise unknown("rule", rule, RULES)
+        if wrong := [name for name in weights or {} if name not in tasks]:
+            raise unknown("task", wrong[0], tasks)
+        self.tasks, self.omega = tasks, omega
+        self.alpha = {name: float((weights or {}).get(name, 1)) for name in tasks}
+
+    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], precision: str = "fp32") -> Terms:
+        """L, and the Lᵢ behind it; no Lᵢ if the batch has no valid pixel at all."""
+        images = batch["image"]
+        with torch.autocast(images.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+            predictions = model(images)
+        terms = losses({name: p.float() for name, p in predictions.items()}, batch, self.tasks)
+        total = sum((self.alpha[name] * loss for name, loss in terms.items()), images.new_zeros(()))
+        return (total + self.omega(model) if self.omega else total), terms
+
+
+@dataclass
+class _Trainer:
+    """What a step of gradient descent needs."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    place: torch.device
+    precision: str
+    bar: tqdm
+
+    def epoch(self, loader: DataLoader, number: int) -> Row:
+        """All batches once; the mean loss of each task over the batches that had it."""
+        self.model.train()
+        seen: dict[str, list[Tensor]] = {name: [] for name in self.objective.tasks}
+        for index, batch in enumerate(loader, 1):
+            for name, loss in self.step(batch, f"epoch {number}, batch {index}").items():
+                seen[name].append(loss)
+            self.bar.update()
+        _refuse_empty(name for name, values in seen.items() if not values)
+        return {f"loss/{name}": float(torch.stack(values).mean()) for name, values in seen.items()}
+
+    def step(self, batch: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+        """One step down the gradient of L; the losses before it."""
+        total, terms = self.objective(
+            self.model, _ready(batch, self.objective.tasks, self.place, where), self.precision
+        )
+        if not torch.isfinite(total):
+            values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
+            raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
+        if terms:
+            self.optimizer.zero_grad()
+            total.backward()
+            self.optimizer.step()
+        self.schedule.step()
+        return {name: loss.detach() for name, loss in terms.items()}
+
+
+def evaluate(
+    model: nn.Module,
+    tasks: Mapping[str, Task],
+    loader: Iterable[Mapping[str, Tensor]],
+    device: str | torch.device = "auto",
+    *,
+    progress: bool = True,
+) -> Scores:
+    """The scores of every task over all batches, with the model in evaluation mode.
+
+    Returns:
+        {task: {metric: value}}, see `mtl_course.metrics`.
+
+    Raises:
+        CourseError: if a target does not fit its task, or a task has no valid pixel at all.
+    """
+    metrics = run_metrics(model, tasks, loader, device, progress=progress)
+    return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def run_metrics(
+    model: nn.Module,
+    tasks: Mapping[str, Task],
+    loader: Iterable[Mapping[str, Tensor]],
+    device: str | torch.device = "auto",
+    *,
+    progress: bool = True,
+) -> dict[str, "Metric"]:
+    """The filled metrics behind `evaluate`, for what is more than a number, such as a confusion matrix."""
+    place = choose_device(device) if isinstance(device, str) else device
+    metrics = {name: task.metric() for name, task in tasks.items()}
+    empty = set(tasks)
+    was_training = model.training
+    model.to(place).eval()
+    try:
+        with torch.inference_mode():
+            for index, batch in enumerate(tqdm(loader, "evaluate", disable=not progress, unit="batch"), 1):
+                batch = _ready(batch, tasks, torch.device("cpu"), f"batch {index}")
+                predictions = model(batch["image"].to(place))
+                for name in (name for name in tasks if name in batch and valid_pixels(batch[name]).any()):
+                    empty.discard(name)
+                    metrics[name].update(tasks[name].decode(predictions[name]).cpu(), batch[name])
+    finally:
+        model.train(was_training)
+    _refuse_empty(name for name in tasks if name in empty)
+    return metrics
+
+
+def _ready(
+    batch: Mapping[str, Tensor], tasks: Mapping[str, Task], place: torch.device, where: str
+) -> dict[str, Tensor]:
+    """The batch on its device, after its targets were checked; on a GPU a wrong class id would end the process."""
+    if "image" not in batch:
+        raise CourseError(f"{where}: a batch needs 'image', and this one has {', '.join(batch)}")
+    wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
+    for name in wanted.keys() & tasks.keys():
+        tasks[name].check(batch[name], where)
+        image, target = batch["image"].shape, batch[name].shape
+        if image[0] != target[0] or image[-2:] != target[-2:]:
+            raise CourseError(
+                f"{where}: the target of {name!r} is {tuple(target)} and the image {tuple(image)}: both need the same "
+                "number of pictures, height and width"
+            )
+    return {name: value.to(place, non_blocking=True) for name, value in wanted.items()}
+
+
+def _count(loader: DataLoader) -> int:
+    if len(loader) == 0:
+        raise CourseError("the training data gives no batch: add pictures or make the batch smaller")
+    return len(loader)
+
+
+def _flat(scores: Scores) -> Row:
+    return {f"{task}.{metric}": value for task, metrics in scores.items() for metric, value in metrics.items()}
+
+
+def _refuse_empty(names: Iterable[str]) -> None:
+    for name in names:
+        raise CourseError(f"no picture of this data has a valid pixel for the task {name!r}: leave the task out")

@@ -1,0 +1,109 @@
+"""Metrics against plain loops, worked values and torchmetrics' own."""
+
+import math
+
+import pytest
+import torch
+from torchmetrics.classification import MulticlassJaccardIndex
+
+from mtl_course import metrics
+
+
+def masks(seed, shape=(4, 8, 8), classes=3, ignore=0.2):
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randint(0, classes, shape, generator=generator)
+    target = torch.randint(0, classes, shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < ignore] = 255
+    return prediction, target
+
+
+def scores(metric, *pairs):
+    for prediction, target in pairs:
+        metric.update(prediction, target)
+    return metric.compute()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_iou_against_sets_of_pixels(seed):
+    prediction, target = masks(seed)
+    result = scores(metrics.SegmentationScores(["a", "b", "c"]), (prediction, target))
+    valid = target != 255
+    for k, name in enumerate("abc"):
+        both = ((prediction == k) & (target == k) & valid).sum()
+        either = (((prediction == k) | (target == k)) & valid).sum()
+        assert result[f"iou_{name}"] == pytest.approx((both / either).item())
+    assert result["accuracy"] == pytest.approx(((prediction == target) & valid).sum().item() / valid.sum().item())
+    peer = MulticlassJaccardIndex(3, average="macro", ignore_index=255)
+    assert result["miou"] == pytest.approx(peer(prediction, target).item())
+
+
+def test_batches_add_up():
+    pairs = [masks(seed) for seed in range(3)]
+    together = tuple(torch.cat(side) for side in zip(*pairs))
+    one, many = metrics.SegmentationScores("abc"), metrics.SegmentationScores("abc")
+    assert scores(one, together) == scores(many, *pairs)
+    assert torch.equal(one.confusion, many.confusion)
+
+
+def test_cumulative_iou_is_not_the_mean_of_the_pictures():
+    """A big object found (IoU 1) and a small one missed (IoU 0): cumulated 8/10, per picture ½."""
+    target = torch.zeros(2, 1, 10, dtype=torch.long)
+    target[0, 0, :8], target[1, 0, :2] = 1, 1
+    prediction = target.clone()
+    prediction[1] = 0
+    result = scores(metrics.SegmentationScores(["background", "object"]), (prediction, target))
+    assert result["iou_object"] == pytest.approx(8 / 10)
+    assert result["miou"] == pytest.approx((8 / 10 + 10 / 12) / 2)
+    assert result["miou_per_image"] == pytest.approx((1 + (0 + 8 / 10) / 2) / 2)
+
+
+def test_a_class_that_is_nowhere_is_nan_and_not_counted():
+    prediction = target = torch.zeros(1, 2, 2, dtype=torch.long)
+    result = scores(metrics.SegmentationScores(["a", "b"]), (prediction, target))
+    assert math.isnan(result["iou_b"]) and result["miou"] == 1
+    empty = scores(metrics.SegmentationScores(["a", "b"]), (prediction, torch.full_like(target, 255)))
+    assert all(math.isnan(value) for value in empty.values())
+
+
+def test_boundary_within_one_pixel():
+    target = torch.zeros(1, 5, 9, dtype=torch.long)
+    target[0, :, 4] = 1
+    shifted = target.roll(1, 2)
+    far = target.roll(3, 2)
+    assert scores(metrics.BoundaryScores(), (shifted, target)) == {"f1": 1, "precision": 1, "recall": 1}
+    assert scores(metrics.BoundaryScores(), (far, target))["f1"] == 0
+    assert scores(metrics.BoundaryScores(0), (shifted, target))["f1"] == 0
+    assert scores(metrics.BoundaryScores(), (torch.zeros_like(target), target))["f1"] == 0
+    half = scores(metrics.BoundaryScores(), (shifted | far, target))
+    assert half["precision"] == pytest.approx(0.5) and half["f1"] == pytest.approx(2 / 3)
+
+
+def test_depth_errors_worked_by_hand():
+    target = torch.tensor([1.0, 2.0, 4.0, math.nan]).reshape(1, 1, 2, 2)
+    prediction = torch.tensor([1.1, 2.0, 6.0, 9.0]).reshape(1, 1, 2, 2)
+    result = scores(metrics.DepthScores(), (prediction, target))
+    assert result["abs_error"] == pytest.approx(2.1 / 3)
+    assert result["rel_error"] == pytest.approx((0.1 + 0 + 0.5) / 3)
+    assert result["delta1"] == pytest.approx(2 / 3)
+
+
+def test_angles_worked_by_hand():
+    def at(degrees):
+        radians = torch.tensor(degrees).deg2rad()
+        return torch.stack([radians.sin(), radians.cos(), torch.zeros_like(radians)]).reshape(1, 3, 1, -1)
+
+    result = scores(metrics.DirectionScores(), (at([0.0, 10.0, 20.0, 90.0]), at([0.0, 0.0, 0.0, 0.0])))
+    assert result["mean_angle"] == pytest.approx(30, abs=1e-3)
+    assert (result["within_11"], result["within_22"], result["within_30"]) == (0.5, 0.75, 0.75)
+
+
+@pytest.mark.parametrize("maker", [metrics.BoundaryScores, metrics.DepthScores, metrics.DirectionScores])
+def test_score_names_are_those_computed(maker):
+    metric = maker()
+    shape = (1, 2, 2) if maker is metrics.BoundaryScores else (1, 3 if maker is metrics.DirectionScores else 1, 2, 2)
+    ones = torch.ones(shape)
+    metric.update(
+        ones.long() if maker is metrics.BoundaryScores else ones,
+        ones.long() if maker is metrics.BoundaryScores else ones,
+    )
+    assert tuple(metric.compute()) == tuple(metric.score_names)

@@ -1,0 +1,71 @@
+"""The package itself: what importing it brings in, and the order of its modules."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mtl_course
+
+PACKAGE = Path(mtl_course.__file__).parent
+ORDER = [
+    "errors",
+    "files",
+    "formula",
+    "losses",
+    "metrics",
+    "tasks",
+    "datasets",
+    "models",
+    "training",
+    "plotting",
+    "doctor",
+]
+
+
+def loaded_after(code):
+    """Names of the modules that are loaded after `code` ran in a fresh interpreter."""
+    code += "; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["", ".tasks", ".losses", ".models", ".training", ".datasets", ".__main__"])
+def test_import_brings_no_jupyter_matplotlib_or_torchmetrics(module):
+    loaded = {name.partition(".")[0] for name in loaded_after(f"import mtl_course{module}")}
+    assert not loaded & {"matplotlib", "IPython", "ipywidgets", "jupyterlab", "notebook", "torchmetrics", "pandas"}
+
+
+def test_submodules_are_reached_from_the_package():
+    assert mtl_course.models.UNet and mtl_course.losses.cross_entropy
+    with pytest.raises(AttributeError, match="it has formula"):
+        mtl_course.modles  # noqa: B018
+
+
+def test_modules_import_downward_only():
+    for path in PACKAGE.rglob("*.py"):
+        name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if name not in ORDER:
+            continue
+        tree = ast.parse(path.read_text())
+        # Names under TYPE_CHECKING serve the reader and the type checker only.
+        skipped = {
+            id(n)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If)
+            for n in ast.walk(node)
+            if "TYPE_CHECKING" in ast.unparse(node.test)
+        }
+        for node in ast.walk(tree):
+            if (
+                isinstance(node, ast.ImportFrom)
+                and (node.module or "").startswith("mtl_course")
+                and id(node) not in skipped
+            ):
+                rest = node.module.removeprefix("mtl_course").strip(".").split(".")[0]
+                used = [rest] if rest else [alias.name for alias in node.names]
+                for other in used:
+                    if other in ORDER and not (name == "tasks" and other == "metrics"):
+                        assert ORDER.index(other) <= ORDER.index(name), f"{path} imports {other}"

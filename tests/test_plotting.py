@@ -1,0 +1,94 @@
+"""Pictures show what they say; figures carry an alt sentence and are closed."""
+
+import base64
+import io
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+from mtl_course import plotting, tasks  # noqa: E402
+from mtl_course.errors import CourseError  # noqa: E402
+
+SEMANTIC = tasks.semantic(["background", "cat", "dog"])
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What `display` got: (data, options) pairs."""
+    calls = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: calls.append((data, options)))
+    return calls
+
+
+def test_show_gives_a_png_with_its_alt_sentence_and_closes_the_figure(shown):
+    fig = plotting.curves({"a": [1, 2], "b": [2, 1]}, "step", "loss")
+    plotting.show(fig, "Two lines cross.", "Read it from left to right.")
+    data, options = shown[0]
+    assert (
+        options["metadata"] == {"image/png": {"alt": "Two lines cross."}} and data["text/plain"] == "Two lines cross."
+    )
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).format == "PNG"
+    assert shown[1][0].data == "Read it from left to right." and not plt.get_fignums()
+    with pytest.raises(CourseError, match="one sentence that says what the figure shows"):
+        plotting.show(fig, " ")
+
+
+def test_the_same_figure_gives_the_same_bytes(shown):
+    for _ in range(2):
+        plotting.show(plotting.curves({"a": [1, 2]}, "step", "loss"), "A line.")
+    assert shown[0] == shown[1]
+
+
+def test_colors_of_masks_and_white_for_ignore():
+    rgb = plotting.colorize(torch.tensor([[0, 1], [2, 255]]), SEMANTIC)
+    expected = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (*SEMANTIC.colors, tasks.IGNORE_COLOR)]
+    assert rgb.reshape(4, 3).tolist() == expected
+
+
+def test_depth_near_is_bright_and_unknown_is_white():
+    depth = torch.tensor([[1.0, 2.0], [3.0, torch.nan]])[None]
+    rgb = plotting.colorize(depth, tasks.depth()).astype(int).sum(-1)
+    assert rgb[0, 0] > rgb[0, 1] > rgb[1, 0] and rgb[1, 1] == 3 * 255
+    assert (plotting.colorize(torch.full((1, 2, 2), torch.nan), tasks.depth()) == 255).all()
+
+
+def test_directions_as_colors():
+    towards = torch.zeros(3, 1, 1)
+    towards[2] = 1
+    assert plotting.colorize(towards, tasks.normals()).tolist() == [[[128, 128, 255]]]
+
+
+def test_overlay_mixes_and_leaves_the_background():
+    image = torch.ones(3, 1, 3) * 0.4
+    mask = torch.tensor([[0, 1, 255]])
+    rgb = plotting.overlay(image, mask, SEMANTIC, opacity=0.25)
+    own = plotting.as_rgb(image)
+    color = plotting.colorize(mask, SEMANTIC)
+    assert (rgb[0, 0] == own[0, 0]).all()
+    np.testing.assert_allclose(rgb[0, 1:], 0.75 * own[0, 1:] + 0.25 * color[0, 1:], atol=0.5)
+
+
+def test_panel_has_a_row_a_sample_and_a_column_a_picture():
+    kinds = {"semantic": SEMANTIC} | tasks.make(["depth", "normals"])
+    sample = {
+        "image": torch.rand(3, 8, 8),
+        "semantic": torch.zeros(8, 8, dtype=torch.long),
+        "depth": torch.rand(1, 8, 8),
+        "normals": torch.rand(3, 8, 8),
+    }
+    predictions = {name: torch.stack([sample[name]] * 2) for name in kinds}
+    fig = plotting.panel([sample, sample], kinds, predictions)
+    assert len(fig.axes) == 2 * 7 and fig.axes[2].get_title() == "semantic: predicted"
+    plt.close(fig)
+
+
+def test_confusion_matrix_writes_shares_and_a_dash_where_there_is_no_truth():
+    fig = plotting.confusion_matrix(torch.tensor([[3, 1], [0, 0]]), ["a", "b"])
+    assert [text.get_text() for text in fig.axes[0].texts] == ["0.75", "0.25", "–", "–"]
+    plt.close(fig)
