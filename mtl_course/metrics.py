@@ -138,8 +138,8 @@ class BoundaryScores(_Sums):
 
 
 class DepthScores(_Sums):
-    """Errors of depth: `abs_error` in metres, `rel_error` as a share of the true depth, `delta1` (share of pixels within
-    a factor of 1.25).
+    """Errors of depth: `abs_error` (metres), `rel_error` (share of the true depth), `delta1` (share of the pixels
+    that lie within a factor of 1.25).
 
     Source: Eigen et al., arXiv:1406.2283, section 4.
     """

@@ -23,7 +23,7 @@ def run(tmp_path_factory):
 
 def test_train_leaves_checkpoints_history_and_config(run):
     assert {p.name for p in run.iterdir()} == {"best.safetensors", "last.safetensors", "history.csv", "config.yaml"}
-    assert "semantic.miou" in next(csv.DictReader(open(run / "history.csv")))
+    assert "semantic.miou" in next(csv.DictReader((run / "history.csv").read_text().splitlines()))
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["tasks"] == "semantic,depth" and config["weights"] == "1,0.2" and config["seed"] == 0
 

@@ -8,7 +8,7 @@ import torch
 from mtl_course import tasks
 from mtl_course.errors import CourseError
 
-# How protanopia, deuteranopia and tritanopia see linear RGB (Machado, Oliveira and Fernandes, IEEE TVCG 2009, severity 1).
+# How protanopia, deuteranopia and tritanopia see linear RGB (Machado et al., IEEE TVCG 2009, severity 1).
 VISION = {
     "normal": [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

@@ -20,7 +20,7 @@ def samples(n=8, size=16, seed=0):
     mask = torch.randint(0, 2, (n, size // 4, size // 4), generator=generator)
     mask = mask.repeat_interleave(4, 1).repeat_interleave(4, 2)
     images = mask[:, None] * 0.5 + 0.4 * torch.rand(n, 3, size, size, generator=generator)
-    return [{"image": i, "foreground": m, "depth": 1.5 - m[None]} for i, m in zip(images, mask)]
+    return [{"image": i, "foreground": m, "depth": 0.8 - 0.5 * m[None]} for i, m in zip(images, mask)]
 
 
 def loader(data=None, **options):
@@ -42,10 +42,10 @@ def same(a, b):
 
 def test_fit_learns_and_history_has_a_row_an_epoch():
     model = small()
-    history = quiet_fit(model, loader(), loader(samples(seed=1)), epochs=25, lr=1e-2)
+    history = quiet_fit(model, loader(), loader(samples(seed=1)), epochs=25, lr=5e-2)
     assert [row["epoch"] for row in history] == list(range(1, 26))
     assert history[-1]["loss/foreground"] < history[0]["loss/foreground"] / 2
-    assert history[-1]["foreground.miou"] > 0.9 and history[-1]["depth.abs_error"] < 0.3
+    assert history[-1]["foreground.miou"] > 0.9 and history[-1]["depth.abs_error"] < 0.15
     assert {"lr", "seconds", "loss/depth", "foreground.iou_foreground", "depth.delta1"} <= history[0].keys()
 
 
@@ -177,7 +177,7 @@ def test_an_interrupt_leaves_the_best_weights(tmp_path):
         quiet_fit(model, loader(Interrupting(samples())), loader(samples(seed=1)), epochs=9, checkpoint=tmp_path)
     kept, _ = training.load(tmp_path / "best.safetensors")
     assert same(model, kept)
-    assert len(list(csv.DictReader(open(tmp_path / "history.csv")))) == 2
+    assert len(list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))) == 2
 
 
 def test_no_batch_and_no_such_device():

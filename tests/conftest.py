@@ -1,0 +1,17 @@
+"""Every test starts from the same seeds and uses two threads."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from voc_fixture import voc_copy, voc_root  # noqa: F401  (fixtures)
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def same_seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)

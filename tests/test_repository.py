@@ -1,0 +1,116 @@
+"""The repository keeps its promises: one list of packages, notebooks ready to read, links that lead somewhere."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import check_notebooks
+import count_lines
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# A home folder and the like, which exists on one machine only; after a letter it is part of a URL.
+ONE_MACHINE = re.compile(r"(?<![\w.~}])(/(home|Users|root|work|mnt|media)/\w|[A-Z]:\\\\?Users)")
+SKIPPED = {".png", ".jpg", ".safetensors", ".gz"}
+
+
+def tracked() -> list[Path]:
+    answer = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if answer.returncode:
+        pytest.skip("this is not a git checkout")
+    return [path for line in answer.stdout.splitlines() if (path := ROOT / line).is_file()]
+
+
+def test_environment_yml_lists_the_packages_of_pyproject():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert re.fullmatch(r"python=3\.\d+", conda[0]), "repo2docker wants python named exactly"
+    assert pip["pip"] == ["-c constraints.txt", *PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"]]
+
+
+def test_constraints_pin_what_the_tests_use():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
+    pins = {canonicalize_name(Requirement(line).name) for line in lines}
+    wanted = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"], *EXTRAS["dev"]]
+    assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pins
+    assert not [pin for pin in pins if pin.startswith(("nvidia", "cuda", "triton"))]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "aarch64", "arm64"])
+def test_constraints_name_one_torch_for_each_processor(machine):
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch")]
+    chosen = [
+        r.name for r in map(Requirement, lines) if not r.marker or r.marker.evaluate({"platform_machine": machine})
+    ]
+    assert sorted(chosen) == ["torch", "torchmetrics", "torchvision"]
+
+
+def test_make_help_lists_every_target():
+    targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    command = ["make", "--no-print-directory", "help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in shown.splitlines()] == targets
+    assert {"lab", "test", "test-unit", "test-notebooks", "test-browser", "test-long", "test-all"} <= set(targets)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebook_is_ready_to_commit(path):
+    assert check_notebooks.problems(path) == []
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}"
+        for path in tracked()
+        if path.suffix not in SKIPPED
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if "ONE_MACHINE" not in line and "/elsewhere" not in line and ONE_MACHINE.search(line[:2000])
+    ]
+    assert found == []
+
+
+def links(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    targets = re.findall(r"\]\(<?([^)\s>]+)>?\)", text) + re.findall(r"""(?:src|href)=["']([^"']+)""", text)
+    return [target for target in targets if not re.match(r"[a-z]+:|#", target)]
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted(ROOT.glob("*.md")), ROOT / "data/README.md", *NOTEBOOKS], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_relative_links_lead_to_files(path):
+    missing = [target for target in links(path) if not (path.parent / target.partition("#")[0]).exists()]
+    assert missing == []
+
+
+def test_the_package_stays_small():
+    counts = count_lines.count(ROOT / "mtl_course")
+    assert sum(counts.values()) <= 1800, "the budget of CONTRIBUTING.md"
+    long = [
+        f"{path.relative_to(ROOT)} {name}: {lines} lines"
+        for path in counts
+        for name, lines in count_lines.function_lengths(path.read_text()).items()
+        if lines > 40
+    ]
+    assert long == []
+
+
+def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks():
+    source = '"""Doc."""\n\nx = """two\nlines"""  # comment\n\n\n'
+    source += 'def f():\n    """Doc\n    string."""\n    # why\n    return x\n'
+    assert count_lines.code_lines(source) == {3, 4, 7, 11}
+    assert count_lines.function_lengths(source) == {"f (line 7)": 2}
