@@ -1,5 +1,6 @@
 """A small VOCdevkit of drawn shapes."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,16 @@ from PIL import Image
 
 from mtl_course.datasets.reading import voc_palette
 
+REPOSITORY = Path(__file__).parents[1]
 SHAPES = {"cat": 8, "dog": 12, "person": 15}
 COLORS = np.uint8([[40, 90, 40], [220, 60, 60], [60, 60, 220], [230, 220, 80]])  # background and the shapes
+
+
+def real_voc() -> Path | None:
+    """The folder of a real VOCdevkit, if there is one: MTL_COURSE_DATA, or shared/data beside the repository."""
+    given = os.environ.get("MTL_COURSE_DATA")
+    places = [Path(given)] if given else [REPOSITORY.parent / "shared" / "data"]
+    return next((place for place in places if (place / "VOCdevkit" / "VOC2012").is_dir()), None)
 
 
 def draw(seed: int, height: int = 60, width: int = 80) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,236 @@
+"""Pascal VOC from the internet, checked; and a VOCdevkit of made scenes where there is none."""
+
+import errno
+import hashlib
+import os
+import shutil
+import tarfile
+from http.client import HTTPException
+from pathlib import Path, PurePosixPath
+from time import sleep as _wait
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+from PIL import Image
+from tqdm.auto import tqdm
+
+from mtl_course.datasets import targets
+from mtl_course.datasets.reading import voc_palette
+from mtl_course.datasets.scenes import CLASSES, Scenes
+from mtl_course.datasets.staging import staged, told
+from mtl_course.datasets.voc import voc_pairs
+from mtl_course.errors import CourseError, MissingFile
+from mtl_course.files import _reason as reason
+from mtl_course.losses import IGNORE_INDEX
+
+VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
+VOC_BYTES, VOC_MD5 = 1_999_639_040, "6cd6e144f989b92b3379bac3b3de84fd"
+VOC_FOLDER = "VOCdevkit/VOC2012"
+CHUNK = 1 << 20
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # trying again does not help
+
+
+def download_voc(
+    root: str | Path,
+    url: str = VOC_URL,
+    size: int = VOC_BYTES,
+    md5: str = VOC_MD5,
+    *,
+    timeout: float = 30,
+    tries: int = 3,
+) -> Path:
+    """Download Pascal VOC 2012 (training and validation, 2 GB), check it and unpack it into root/VOCdevkit/VOC2012.
+
+    What arrived is kept in a .part file: the next try, or the next call, goes on there. An archive that already lies in
+    root is used; a VOC that is there and complete is left alone.
+
+    Args:
+        root: folder that gets VOCdevkit.
+        url, size, md5: of the archive; its bytes and checksum.
+        timeout: seconds without an answer after which a try is given up.
+        tries: how many; the wait between two grows by a second each time.
+
+    Returns:
+        The folder VOC2012.
+
+    Raises:
+        CourseError: if the disk is too small or full, the server cannot be reached or sends something else, or the
+            VOC that is there is not complete.
+    """
+    root = Path(root).expanduser()
+    folder, archive = root / VOC_FOLDER, root / url.rsplit("/", 1)[-1]
+    if folder.exists():
+        return _complete(folder)
+    _make_room(root, archive, size)
+    if not archive.exists():
+        print(f"Downloading {url} ({size / 1e9:.2g} GB) to {archive}")
+        part = archive.with_name(archive.name + ".part")
+        _try_fetch(url, part, size, timeout, tries)
+        _check_archive(part, size, md5)
+        os.replace(part, archive)
+    else:
+        _check_archive(archive, size, md5)
+    extract(archive, root)
+    print(f"Pascal VOC is in {folder}; {archive} may be deleted.")
+    return folder
+
+
+def _complete(folder: Path) -> Path:
+    try:
+        pairs = voc_pairs(folder.resolve(), "trainval")
+    except CourseError as error:
+        raise CourseError(f"{error} (move {folder} away, and this command gets it anew)") from error
+    print(f"Pascal VOC is already in {folder}, complete: {len(pairs)} pictures with masks. Nothing to do.")
+    return folder
+
+
+def _make_room(root: Path, archive: Path, size: int) -> None:
+    with told(root):
+        root.mkdir(parents=True, exist_ok=True)
+        part = archive.with_name(archive.name + ".part")
+        there = sum(file.stat().st_size for file in (archive, part) if file.exists())
+        free = shutil.disk_usage(root).free
+    if free < (needed := 2 * size - min(there, size)):
+        raise CourseError(f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free: choose another --root")
+
+
+def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> None:
+    for attempt in range(1, tries + 1):
+        try:
+            return _fetch(url, part, size, timeout)
+        except CourseError:
+            raise
+        except (OSError, HTTPException) as error:
+            problem = error
+            if getattr(error, "errno", None) in DISK_FAULTS:
+                raise CourseError(f"could not write {part}: {reason(error)}, and start again to go on") from error
+            if isinstance(error, HTTPError) and error.code == 416:  # the .part file is of no use to the server
+                part.unlink(missing_ok=True)
+        if attempt < tries:
+            print(f"Try {attempt} of {tries}: {problem}; going on in {attempt} s")
+            _wait(attempt)
+    raise CourseError(
+        f"could not download {url} in {tries} tries ({problem}). Start again to go on where it ended; without internet "
+        f"put the file {part.stem} ({size:,} bytes) into {part.parent}, and start again"
+    ) from problem
+
+
+def _fetch(url: str, part: Path, size: int, timeout: float) -> None:
+    """One try, from where `part` ends."""
+    have = part.stat().st_size if part.exists() else 0
+    if have == size:
+        return
+    request = Request(url, headers={"Range": f"bytes={have}-"} if 0 < have < size else {})
+    with urlopen(request, timeout=timeout) as response:
+        if response.status != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            have = 0  # the server starts anew
+        chunk = response.read1(CHUNK)
+        if "html" in response.headers.get("Content-Type", "") or (not have and chunk.lstrip()[:1] == b"<"):
+            raise CourseError(f"{url}: a web page came instead of the archive: log in to your network, or try later")
+        bar = tqdm(total=size, initial=have, unit="B", unit_scale=True)
+        with bar, open(part, "ab" if have else "wb") as file:
+            while chunk and file.tell() <= size:
+                file.write(chunk)
+                bar.update(len(chunk))
+                chunk = response.read1(CHUNK)
+    if (have := part.stat().st_size) < size:
+        raise HTTPException(f"the connection ended after {have:,} of {size:,} bytes")
+
+
+def _check_archive(archive: Path, size: int, md5: str) -> None:
+    """Refuse an archive of another size or content; a .part file of ours is then deleted."""
+    have = archive.stat().st_size
+    with open(archive, "rb") as file:
+        same = have == size and hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
+    if same:
+        return
+    if ours := archive.suffix == ".part":
+        archive.unlink()
+    mend = "it was deleted, start again" if ours else "delete it, and start again"
+    raise CourseError(
+        f"{archive} ({have:,} bytes) is not the archive that is expected ({size:,} bytes, md5 {md5}): {mend}"
+    )
+
+
+def extract(archive: str | Path, root: str | Path, folder: str = VOC_FOLDER) -> Path:
+    """Unpack `folder` of a tar archive to root/folder: whole, or not at all.
+
+    Args:
+        archive: the file.
+        root: where to.
+        folder: a folder in the archive; root/folder must not be there yet.
+
+    Returns:
+        root/folder.
+
+    Raises:
+        CourseError: if the archive is damaged or lacks the folder, a member would leave the root or is no plain file or
+            folder, root/folder is there, or the disk is full. Nothing was unpacked then.
+    """
+    archive, target = Path(archive), Path(root) / folder
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
+            members = [member for member in tar.getmembers() if _is_safe(member, archive)]
+            wanted = [member for member in members if PurePosixPath(member.name).is_relative_to(folder)]
+            if not wanted:
+                raise CourseError(f"{archive} holds no {folder}: it is another archive")
+            with staged(target, folder) as part:
+                tar.extractall(part, tqdm(wanted, "unpack", unit="file"))
+    except OSError as error:
+        raise MissingFile(f"{archive} cannot be read: {reason(error)}") from error
+    except (tarfile.TarError, EOFError) as error:
+        raise CourseError(f"{archive} is damaged or no tar archive ({error}): delete it, and fetch it again") from error
+    return target
+
+
+def _is_safe(member: tarfile.TarInfo, archive: Path) -> bool:
+    path = PurePosixPath(member.name)
+    if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
+        raise CourseError(f"{archive}: the member {member.name!r} would leave the folder: do not use this archive")
+    if not (member.isfile() or member.isdir()):
+        raise CourseError(f"{archive}: the member {member.name!r} is a link or device: do not use this archive")
+    return True
+
+
+def write_scenes_voc(root: str | Path, n_train: int, n_val: int, size: int = 128, seed: int = 0) -> Path:
+    """Write made scenes as a VOCdevkit: to run the code for VOC where there is no VOC.
+
+    Classes: background (wall and floor) and the solids, named in classes.txt; borders of objects are 255, as in VOC.
+
+    Args:
+        root: folder that gets VOCdevkit.
+        n_train, n_val: pictures in the splits.
+        size: height and width in pixels.
+        seed: of the scenes.
+
+    Returns:
+        The folder VOC2012.
+
+    Raises:
+        CourseError: if there is one already, or the disk is full; nothing was written then.
+    """
+    target = Path(root).expanduser() / VOC_FOLDER
+    names = [f"scene_{i:06d}" for i in range(n_train + n_val)]
+    splits = {"train": names[:n_train], "val": names[n_train:], "trainval": names}
+    scenes = Scenes(len(names), size, seed, tasks=("semantic", "boundary"), cache=False)
+    with staged(target) as part:
+        for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+            (part / folder).mkdir(parents=True)
+        for split, members in splits.items():
+            (part / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(members) + "\n")
+        (part / "classes.txt").write_text("\n".join(("background", *CLASSES[2:])) + "\n")
+        for index, name in enumerate(names):
+            _write_pair(scenes[index], part / f"JPEGImages/{name}.jpg", part / f"SegmentationClass/{name}.png")
+    return target
+
+
+def _write_pair(scene: dict, picture: Path, mask: Path) -> None:
+    ids = (scene["semantic"].numpy() - 1).clip(min=0).astype(np.uint8)  # wall, floor, solids -> 0, 0, 1 ...
+    ring = (targets.boundary(ids) == 1) | ((scene["boundary"].numpy() == 1) & (ids > 0))
+    palette = Image.fromarray(np.where(ring, np.uint8(IGNORE_INDEX), ids), "P")
+    palette.putpalette(voc_palette().tobytes())
+    palette.save(mask)
+    colors = (scene["image"].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    Image.fromarray(colors).save(picture, quality=95)

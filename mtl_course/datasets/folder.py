@@ -1,0 +1,68 @@
+"""Your own pictures: a folder of images, a folder of masks, a list of class names."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mtl_course.datasets.photos import MaskedPhotos
+from mtl_course.datasets.photos import split as divide
+from mtl_course.datasets.reading import check_partners, files_in, read_classes
+from mtl_course.errors import CourseError, MissingFile, unknown
+
+LAYOUT = "expected are images/*.jpg (or jpeg, png), masks/*.png with the same names, and classes.txt"
+
+
+class Folder(MaskedPhotos):
+    """Pictures in root/images, masks of class ids in root/masks under the same names, class names in root/classes.txt.
+
+    See `MaskedPhotos` for samples and the other arguments. `boundary` is both sides of every border of two classes.
+
+    Args:
+        root: the folder.
+        classes: some of the classes of classes.txt, see `MaskedPhotos`; without that file all names by id, background
+            first.
+        split: None for all pictures, or "fit" and "select", 80 % and 20 % of them, drawn by seed 0.
+
+    Raises:
+        MissingFile: if a folder is not there, or a picture has no mask or a mask no picture (how many, the first ten).
+        CourseError: on an unknown split, task or class, or a pair that does not fit.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: Iterable[str] | None = None,
+        split: str | None = None,
+        tasks: Iterable[str] = ("semantic",),
+        size: int | None = None,
+        augment: bool = False,
+        cache: bool = True,
+    ) -> None:
+        self.root, self.split = Path(root).expanduser().resolve(), split
+        if split not in (None, "fit", "select"):
+            raise unknown("split", split, ("fit", "select"))
+        if not self.root.is_dir():
+            raise MissingFile(f"no folder {self.root}: {LAYOUT}")
+        known, chosen = self._known(classes)
+        pictures = files_in(self.root, self.root / "images", (".jpg", ".jpeg", ".png"))
+        masks = files_in(self.root, self.root / "masks", (".png",))
+        check_partners(pictures, masks, self.root / "masks", "mask")
+        check_partners(masks, pictures, self.root / "images", "picture")
+        self.names = sorted(pictures)
+        if split:
+            self.names = [self.names[i] for i in divide(len(self.names))[("fit", "select").index(split)]]
+        if not self.names:
+            raise MissingFile(f"no picture{f' in the split {split!r}' if split else ''} in {self.root}: {LAYOUT}")
+        pairs = [(pictures[name], masks[name]) for name in self.names]
+        super().__init__(pairs, known, tasks, chosen, size, augment, cache)
+
+    def _known(self, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:
+        """All class names, and those chosen of them."""
+        file = self.root / "classes.txt"
+        if file.exists():
+            return read_classes(file), classes
+        if classes is None:
+            raise MissingFile(f"no {file}: write one class name a line, by id, the background first, or give classes")
+        names = tuple(classes)
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise CourseError(f"classes are all names by id, each once, the background first, and not {names}")
+        return names, None

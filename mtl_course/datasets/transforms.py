@@ -1,0 +1,115 @@
+"""Joint transforms: whatever moves a picture's pixels moves its masks' pixels in the same way.
+
+The rules, in this one place: pictures are resized bilinearly with antialiasing, masks by the nearest pixel, so that no
+class id is invented; around a picture there is 0, around a mask 255 = ignored.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from mtl_course.errors import CourseError
+from mtl_course.losses import IGNORE_INDEX
+
+ROOM = 1.25  # a picture is resized to this much more than the crop, so that a crop is hardly ever enlarged
+CROP_AREA = (0.5, 1.0)  # share of the resized picture
+
+
+def fitted_size(height: int, width: int, size: int, augment: bool) -> tuple[int, int]:
+    """Height and width of a picture after its resize.
+
+    For training the shorter side becomes 1.25 · `size`, with room for random crops; for evaluation the longer side
+    becomes `size`, so that the whole picture is scored.
+    """
+    ratio = size * ROOM / min(height, width) if augment else size / max(height, width)
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A picture resized bilinearly, or a `tv_tensors.Mask` by the nearest pixel, to `shape` = (H, W).
+
+    `NEAREST_EXACT` looks at the middle of a pixel, as the bilinear resize does; plain `NEAREST` would shift the mask.
+    """
+    mask = isinstance(pixels, tv_tensors.Mask)
+    mode = InterpolationMode.NEAREST_EXACT if mask else InterpolationMode.BILINEAR
+    resized = F.resize(pixels.as_subclass(Tensor), list(shape), interpolation=mode, antialias=not mask)
+    return tv_tensors.wrap(resized, like=pixels) if isinstance(pixels, tv_tensors.TVTensor) else resized
+
+
+class Fit(v2.Transform):
+    """Resize to `fitted_size`."""
+
+    def __init__(self, size: int, augment: bool) -> None:
+        super().__init__()
+        self.size, self.augment = size, augment
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """The size that all parts of one sample get."""
+        return {"shape": fitted_size(*v2.query_size(flat_inputs), self.size, self.augment)}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """One part resized."""
+        return resize(inpt, params["shape"])
+
+
+class Crop(v2.RandomResizedCrop):
+    """A random crop resized by our rules; torchvision's own shifts masks by half a pixel against the picture."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """One part cropped and resized."""
+        return resize(F.crop(inpt, **params), tuple(self.size))
+
+
+class PadToSquare(v2.Transform):
+    """Pad to (size, size) on the right and below: 0 in pictures, 255 in masks."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """How much is missing."""
+        height, width = v2.query_size(flat_inputs)
+        return {"padding": [0, 0, self.size - width, self.size - height]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """One part padded."""
+        fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0
+        return F.pad(inpt, params["padding"], fill=fill)
+
+
+def joint_transform(size: int | None, augment: bool = False) -> v2.Compose:
+    """The transform from a picture as stored to a sample, for a picture and its masks together.
+
+    - training (`augment`): shorter side to 1.25 · `size`, a random crop of half to all of the area brought to
+      (size, size), mirrored or not;
+    - evaluation: the whole picture fitted into (size, size) and padded;
+    - `size=None`: the pixels as they are (mirrored or not, with `augment`).
+
+    Then pictures become float32 in [0, 1], masks int64. The random draws come from torch's generator.
+
+    Args:
+        size: pixels along each side of the result, or None.
+        augment: for training.
+
+    Returns:
+        A transform of any structure of `tv_tensors.Image` uint8 (3, H, W) and `tv_tensors.Mask` uint8 (..., H, W).
+
+    Raises:
+        CourseError: if `size` is not a positive whole number.
+    """
+    if size is not None and (not isinstance(size, int) or size < 1):
+        raise CourseError(f"size is the pixels along a side, a positive whole number or None, and not {size!r}")
+    steps: list[v2.Transform] = [] if size is None else [Fit(size, augment)]
+    if augment:
+        if size is not None:
+            steps.append(Crop(size, scale=CROP_AREA))
+        steps.append(v2.RandomHorizontalFlip())
+    elif size is not None:
+        steps.append(PadToSquare(size))
+    dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
+    return v2.Compose([*steps, v2.ToDtype(dtypes, scale=True)])

@@ -1,0 +1,459 @@
+"""Pascal VOC: samples, targets, and every fault told in a sentence."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision import tv_tensors
+from voc_fixture import COLORS, SHAPES, draw, real_voc, save_mask
+
+from mtl_course.datasets import VOC, VOC_CLASSES, joint_transform, reading, split
+from mtl_course.datasets.voc import voc_folder
+from mtl_course.errors import CourseError, MissingFile
+
+ALL = ("semantic", "foreground", "boundary")
+
+
+def ids_of(tensor):
+    return set(tensor.unique().tolist())
+
+
+# Samples
+
+
+@pytest.mark.parametrize("inside", [".", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_root_may_be_any_of_the_three_folders(voc_root, inside):
+    assert len(VOC(voc_root / inside)) == 10
+
+
+@pytest.mark.parametrize("size, shape", [(None, (80, 60)), (32, (32, 32)), (100, (100, 100))])
+@pytest.mark.parametrize("augment", [False, True])
+def test_sample(voc_root, size, shape, augment):
+    data = VOC(voc_root, tasks=ALL, size=size, augment=augment)
+    sample = data[0]
+    assert list(sample) == ["image", *ALL] and list(data.tasks) == list(ALL)
+    assert all(type(value) is torch.Tensor for value in sample.values())
+    assert sample["image"].dtype == torch.float32 and sample["image"].shape == (3, *shape)
+    assert 0 <= sample["image"].min() < sample["image"].max() <= 1
+    for name, task in data.tasks.items():
+        assert sample[name].dtype == torch.int64 and sample[name].shape == shape
+        task.check(sample[name][None], name)
+
+
+def test_stored_ids_are_read_as_they_are(voc_root):
+    data = VOC(voc_root, tasks=ALL)
+    ids = torch.from_numpy(draw(3)[1]).long()
+    assert torch.equal(data[3]["semantic"], ids)
+    assert torch.equal(data[3]["foreground"] == 1, (ids > 0) & (ids < 255))
+    assert torch.equal(data[3]["foreground"] == 255, ids == 255)
+    assert torch.equal(data[3]["boundary"] == 1, ids == 255)
+    assert data.classes == VOC_CLASSES and len(VOC_CLASSES) == 21
+
+
+def test_chosen_classes_come_in_their_order_and_the_others_are_ignored_in_every_task(voc_root):
+    data, all_classes = VOC(voc_root, tasks=ALL, classes=("person", "cat")), VOC(voc_root)
+    assert data.classes == data.tasks["semantic"].classes == ("background", "person", "cat")
+    for sample, whole in zip(data, all_classes, strict=True):
+        ids = whole["semantic"]
+        assert torch.equal(sample["semantic"] == 0, ids == 0)
+        assert torch.equal(sample["semantic"] == 1, ids == SHAPES["person"])
+        assert torch.equal(sample["semantic"] == 2, ids == SHAPES["cat"])
+        assert (sample["foreground"][ids == SHAPES["dog"]] == 255).all()
+        assert (sample["boundary"][ids == SHAPES["dog"]] == 255).all()
+
+
+def test_splits(voc_root):
+    names = {split: VOC(voc_root, split=split).names for split in ("train", "val", "trainval", "fit", "select")}
+    assert [len(n) for n in names.values()] == [10, 4, 14, 8, 2]
+    assert sorted(names["fit"] + names["select"]) == sorted(names["train"])
+    assert names["trainval"] == names["train"] + names["val"]
+
+
+def test_split_is_drawn_by_its_seed():
+    fit, select = split(10)
+    assert split(10) == (fit, select) != split(10, seed=1)
+    assert sorted(fit + select) == list(range(10)) and len(fit) == 8
+
+
+def test_evaluation_scores_every_pixel(voc_root):
+    sample, whole = VOC(voc_root, size=80)[0], VOC(voc_root)[0]  # 80 high, 60 wide
+    assert torch.equal(sample["semantic"][:, :60], whole["semantic"])
+    assert (sample["semantic"][:, 60:] == 255).all() and (sample["image"][..., 60:] == 0).all()
+    torch.testing.assert_close(sample["image"][..., :60], whole["image"])
+
+
+def test_second_epoch_reads_no_file_and_gives_the_same(voc_copy, monkeypatch):
+    data = VOC(voc_copy, tasks=ALL, size=40)
+    first = list(data)
+    monkeypatch.setattr(Image, "open", None)
+    for one, two in zip(first, data, strict=True):
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_without_cache_the_files_are_read_again(voc_copy, monkeypatch):
+    data = VOC(voc_copy, size=40, cache=False)
+    data[0]
+    monkeypatch.setattr(Image, "open", None)
+    with pytest.raises(TypeError):
+        data[0]
+
+
+def test_loader_workers_fill_the_common_memory(voc_copy, monkeypatch):
+    data = VOC(voc_copy, tasks=ALL, size=40)
+    alone = torch.stack([sample["image"] for sample in VOC(voc_copy, tasks=ALL, size=40)])
+    loader = DataLoader(data, 5, num_workers=2, multiprocessing_context="fork")
+    assert torch.equal(next(iter(loader))["image"], alone)
+    monkeypatch.setattr(Image, "open", None)
+    assert torch.equal(next(iter(DataLoader(data, 5)))["image"], alone)
+
+
+def test_a_pickled_set_starts_with_empty_memory(voc_root):
+    data = VOC(voc_root, size=40)
+    again = pickle.loads(pickle.dumps(data))
+    assert torch.equal(again[0]["image"], data[0]["image"]) and again[0]["image"].max() > 0
+
+
+def test_index_counts_from_the_end_and_stops(voc_root):
+    data = VOC(voc_root, size=40)
+    assert torch.equal(data[-1]["image"], data[9]["image"])
+    with pytest.raises(IndexError):
+        data[10]
+
+
+def test_classes_txt_names_other_classes(voc_copy):
+    (voc_copy / "classes.txt").write_text("background\n" + "\n".join(f"kind {i}" for i in range(1, 16)) + "\n")
+    assert len(VOC(voc_copy).classes) == 16 and VOC(voc_copy, classes=("kind 8",)).classes[1] == "kind 8"
+
+
+def test_root_comes_from_the_environment(voc_root, monkeypatch):
+    monkeypatch.setenv("MTL_COURSE_DATA", str(voc_root))
+    assert voc_folder() == voc_root / "VOCdevkit" / "VOC2012"
+    monkeypatch.setenv("MTL_COURSE_DATA", "none")
+    with pytest.raises(MissingFile, match="MTL_COURSE_DATA is 'none'"):
+        VOC()
+
+
+# Joint transforms
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(8, 70), st.booleans())
+def test_ids_after_are_among_the_ids_before_and_ignore(seed, size, augment):
+    torch.manual_seed(seed)
+    before = torch.randint(0, 256, (1, *torch.randint(5, 90, (2,)).tolist()), dtype=torch.uint8)
+    after = joint_transform(size, augment)(tv_tensors.Mask(before))
+    assert after.shape == (1, size, size) and after.dtype == torch.int64
+    assert ids_of(after) <= ids_of(before) | {255}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.booleans(), st.sampled_from([48, 96, 130]))
+def test_a_marker_stays_at_the_same_place_in_picture_and_mask(seed, augment, size):
+    torch.manual_seed(seed)
+    top, left = torch.randint(50, 120, (2,)).tolist()
+    mask = torch.zeros(1, 200, 260, dtype=torch.uint8)
+    mask[:, top : top + 31, left : left + 31] = 1
+    pair = tv_tensors.Image(mask.expand(3, -1, -1) * 255), tv_tensors.Mask(mask)
+    image, found = joint_transform(size, augment)(*pair)
+    bright, marked = image[0] * (found[0] != 255), (found[0] == 1).float()
+    if marked[1:-1, 1:-1].sum() < marked.sum() or not marked.any():
+        return  # cut by the edge of the crop
+    for axis in (0, 1):
+        place = torch.arange(size, dtype=torch.float32)
+        one, two = ((values.sum(1 - axis) * place).sum() / values.sum() for values in (bright, marked))
+        assert abs(one - two) < 1.5  # each of two resizes rounds the mask's edges to a pixel
+
+
+@pytest.mark.parametrize("augment", [False, True])
+def test_masks_are_not_shifted_on_average(augment):
+    shifts = []
+    for left in range(60, 140):
+        mask = torch.zeros(1, 200, 200, dtype=torch.uint8)
+        mask[:, left : left + 31, left : left + 31] = 1
+        pair = tv_tensors.Image(mask.expand(3, -1, -1) * 255), tv_tensors.Mask(mask)
+        image, found = joint_transform(96, augment)(*pair)
+        if found[:, 1:-1, 1:-1].sum() == found.sum() > 0:  # not cut
+            place = torch.arange(96.0)
+            one, two = ((v[0].sum(1) * place).sum() / v[0].sum() for v in (image, found))  # down: mirroring is across
+            shifts.append(one - two)
+    assert len(shifts) > 40 and abs(torch.stack(shifts).mean()) < 0.1
+
+
+def test_a_shape_keeps_its_colour_through_crop_and_flip(voc_root):
+    torch.manual_seed(0)
+    colors = torch.from_numpy(COLORS).float() / 255
+    for sample in VOC(voc_root, size=64, augment=True, classes=tuple(SHAPES)):
+        nearest = (sample["image"][None] - colors[:, :, None, None]).square().sum(1).argmin(0)
+        valid = sample["semantic"] != 255
+        assert (nearest[valid] == sample["semantic"][valid]).float().mean() > 0.98
+
+
+def test_two_draws_differ_and_a_seed_repeats_them(voc_root):
+    data = VOC(voc_root, size=40, augment=True)
+    torch.manual_seed(1)
+    one, two = data[0]["image"], data[0]["image"]
+    torch.manual_seed(1)
+    assert torch.equal(one, data[0]["image"]) and not torch.equal(one, two)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, "64"])
+def test_a_size_that_is_none(size):
+    with pytest.raises(CourseError, match="positive whole number"):
+        joint_transform(size)
+
+
+# Faults: (what is done to the folder, which words the sentence must hold). The first name is 2007_000000.
+
+NAME = "2007_000000"
+
+
+def jpg(folder):
+    return folder / f"JPEGImages/{NAME}.jpg"
+
+
+def png(folder):
+    return folder / f"SegmentationClass/{NAME}.png"
+
+
+def cut(path, share=0.5):
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def recolor(path, change, mode):
+    colors = np.array(Image.open(path).convert(mode))
+    change(colors)
+    Image.fromarray(colors, mode).save(path)
+
+
+def one_pixel(path, value):
+    ids = np.array(Image.open(path))
+    ids[7, 9] = value
+    save_mask(ids, path)
+
+
+FAULTS = {
+    "truncated JPEG": (lambda f: cut(jpg(f)), (f"{NAME}.jpg", "cut short", "fetch it again")),
+    "truncated PNG": (lambda f: cut(png(f)), (f"{NAME}.png", "cut short", "fetch it again")),
+    "JPEG cut in its header": (lambda f: cut(jpg(f), 0.02), (f"{NAME}.jpg", "fetch it again")),
+    "empty JPEG": (lambda f: jpg(f).write_bytes(b""), (f"{NAME}.jpg", "empty", "fetch it again")),
+    "empty PNG": (lambda f: png(f).write_bytes(b""), (f"{NAME}.png", "empty", "fetch it again")),
+    "text for a picture": (lambda f: jpg(f).write_text("hello"), (f"{NAME}.jpg", "not a picture", "fetch it again")),
+    "sizes differ": (
+        lambda f: Image.new("RGB", (61, 80)).save(jpg(f)),
+        (f"{NAME}.jpg is 61 x 80", f"{NAME}.png is 60 x 80", "same size"),
+    ),
+    "16-bit mask": (
+        lambda f: Image.fromarray(np.zeros((80, 60), np.uint16)).save(png(f)),
+        (f"{NAME}.png", "I;16", "8 bits"),
+    ),
+    "1-bit mask": (lambda f: Image.new("1", (60, 80)).save(png(f)), (f"{NAME}.png", "1-bit", "foreground")),
+    "strange colour": (
+        lambda f: recolor(png(f), lambda c: c.__setitem__((7, 9), (1, 2, 3)), "RGB"),
+        (f"{NAME}.png", "[1, 2, 3]", "VOC's palette", "mode P"),
+    ),
+    "transparent mask": (
+        lambda f: recolor(png(f), lambda c: c.__setitem__((7, 9, 3), 0), "RGBA"),
+        (f"{NAME}.png", "transparent"),
+    ),
+    "id out of range": (lambda f: one_pixel(png(f), 21), (f"{NAME}.png", "0 to 20", "holds 21", "correct")),
+    "16-bit picture": (
+        lambda f: Image.fromarray(np.zeros((80, 60), np.uint16)).save(jpg(f), "PNG"),
+        (f"{NAME}.jpg", "8 bits a colour"),
+    ),
+    "bomb": (lambda f: png(f).write_bytes(bomb()), (f"{NAME}.png", "64 million pixels", "smaller")),
+    "larger bomb": (lambda f: png(f).write_bytes(bomb(60_000)), (f"{NAME}.png", "64 million pixels", "smaller")),
+    "EXIF rotation not in the mask": (
+        lambda f: rotate(jpg(f), 6),
+        (f"{NAME}.jpg is 80 x 60 pixels upright", f"{NAME}.png is 60 x 80", "before its EXIF rotation"),
+    ),
+    "picture lost": (lambda f: jpg(f).unlink(), ("1 of 5 masks have no picture", NAME)),
+    "mask lost": (lambda f: png(f).unlink(), ("1 of 5 pictures have no mask", NAME)),
+    "mask too many": (
+        lambda f: save_mask(np.zeros((9, 9), np.uint8), f / "SegmentationClass/extra.png"),
+        ("1 of 8 masks have no picture", "extra"),
+    ),
+    "split line leaves": (lambda f: split_line(f, "../../x"), ("train.txt", "'../../x'", "leaves the folder")),
+    "split line absolute": (lambda f: split_line(f, "/etc/x"), ("train.txt", "'/etc/x'", "leaves the folder")),
+    "link leaves": (lambda f: link(jpg(f)), (f"{NAME}.jpg", "link that leaves")),
+    "linked folder leaves": (lambda f: link(f / "JPEGImages"), ("JPEGImages", "link that leaves")),
+    "split empty": (lambda f: (f / "ImageSets/Segmentation/train.txt").write_text("\n"), ("train.txt", "empty")),
+    "folder lost": (lambda f: os.rename(f / "JPEGImages", f / "x"), ("JPEGImages", "missing")),
+    "one class named": (lambda f: (f / "classes.txt").write_text("background\n"), ("classes.txt", "2 to 255")),
+}
+
+
+def bomb(side: int = 9000) -> bytes:
+    """A PNG of one pixel whose header says side x side."""
+    import io
+    import struct
+    import zlib
+
+    file = io.BytesIO()
+    Image.new("P", (1, 1)).save(file, "PNG")
+    content = bytearray(file.getvalue())
+    content[16:24] = struct.pack(">II", side, side)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def rotate(path, orientation):
+    exif = Image.Exif()
+    exif[reading.ORIENTATION] = orientation
+    Image.open(path).save(path, exif=exif)
+
+
+def split_line(folder, line):
+    (folder / "ImageSets/Segmentation/train.txt").write_text(f"{NAME}\n{line}\n")
+
+
+def link(path):
+    outside = path.parents[len(path.parts) - 1 - path.parts.index("VOCdevkit")] / f"outside_{path.name}"
+    path.rename(outside)
+    path.symlink_to(outside)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_told_in_a_sentence(voc_copy, fault):
+    do, words = FAULTS[fault]
+    do(voc_copy)
+    with pytest.raises(CourseError) as caught:
+        list(VOC(voc_copy, size=32))
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_many_lost_pictures_are_counted_and_ten_named(voc_root, tmp_path):
+    from voc_fixture import write_devkit
+
+    folder = write_devkit(tmp_path, 14, 1)
+    for path in sorted((folder / "JPEGImages").glob("*.jpg"))[:12]:
+        path.unlink()
+    with pytest.raises(MissingFile, match="12 of 14 masks") as caught:
+        VOC(folder)
+    assert str(caught.value).count("2007_") == 10 and "..." in str(caught.value)
+
+
+def test_no_permission_to_read(voc_copy, monkeypatch):
+    data = VOC(voc_copy, size=32)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(CourseError, match="no permission to read"):
+        data[0]
+
+
+def test_a_file_lost_on_the_way(voc_copy):
+    data = VOC(voc_copy, size=32)
+    png(voc_copy).unlink()
+    with pytest.raises(MissingFile, match=f"{NAME}.png: there is no such file"):
+        data[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"split": "vall"}, "unknown split 'vall': did you mean 'val'"),
+        ({"tasks": ("semntic",)}, "unknown task 'semntic': did you mean 'semantic'"),
+        ({"tasks": ("depth",)}, "unknown task 'depth'"),
+        ({"tasks": ()}, "one or more"),
+        ({"classes": ("cta",)}, "unknown class 'cta': did you mean 'cat'"),
+        ({"classes": ("cat", "cat")}, "each once"),
+        ({"classes": ()}, "one or more classes"),
+        ({"size": 0}, "positive whole number"),
+    ],
+)
+def test_wrong_arguments(voc_root, arguments, message):
+    with pytest.raises(CourseError, match=message):
+        VOC(voc_root, **arguments)
+
+
+def test_no_voc_says_how_to_get_it(tmp_path):
+    with pytest.raises(MissingFile, match="python -m mtl_course data voc") as caught:
+        VOC(tmp_path / "nowhere")
+    assert "nowhere" in str(caught.value) and "MTL_COURSE_DATA" in str(caught.value)
+
+
+# Masks that are welcome
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_masks_in_other_modes_give_the_same_ids(voc_copy, mode):
+    before = VOC(voc_copy)[0]["semantic"]
+    with Image.open(png(voc_copy)) as mask:
+        mask = Image.fromarray(np.array(mask), "L") if mode == "L" else mask.convert(mode)
+    mask.save(png(voc_copy))
+    assert torch.equal(VOC(voc_copy)[0]["semantic"], before)
+
+
+def test_one_bit_masks_serve_foreground_alone(voc_copy):
+    ids = np.array(Image.open(png(voc_copy)))
+    Image.fromarray(np.isin(ids, [8, 12, 15])).save(png(voc_copy))
+    assert ids_of(VOC(voc_copy, tasks=("foreground",))[0]["foreground"]) == {0, 1}
+
+
+def test_grey_levels_of_four_bits_are_refused(tmp_path):
+    import struct
+    import zlib
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header, rows = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0), zlib.compress(b"\0\x01")
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (tmp_path / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    with pytest.raises(CourseError, match="mode L;4"):
+        reading.read_mask(tmp_path / "mask.png", 21)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_picture_is_turned_to_its_mask(voc_copy, orientation):
+    picture, ids = draw(0, 80, 60)
+    stored = Image.fromarray(picture)
+    back = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that undoes the orientation
+    if orientation > 1:
+        stored = stored.transpose(Image.Transpose(back[orientation]))
+    stored.save(jpg(voc_copy), quality=95)
+    rotate(jpg(voc_copy), orientation)
+    image = VOC(voc_copy)[0]["image"]
+    assert (image - torch.from_numpy(picture).permute(2, 0, 1) / 255).abs().mean() < 0.05
+
+
+def test_palette_is_vocs():
+    palette = reading.voc_palette()
+    assert palette[[0, 1, 2, 8, 12, 15, 20, 255]].tolist() == [
+        [0, 0, 0], [128, 0, 0], [0, 128, 0], [64, 0, 0], [64, 0, 128], [192, 128, 128], [0, 64, 128], [224, 224, 192],
+    ]  # fmt: skip
+    assert len(np.unique(palette, axis=0)) == 256
+
+
+# The real thing
+
+
+@pytest.mark.skipif(real_voc() is None, reason="no real VOC here (MTL_COURSE_DATA)")
+def test_real_voc_is_read_whole():
+    train, val = (VOC(real_voc(), split=split, tasks=ALL, size=64) for split in ("train", "val"))
+    assert len(train) >= 437 and len(val) >= 445
+    for data in (train, val):
+        for sample in data:
+            assert 0 < sample["image"].max() <= 1
+            for name, task in data.tasks.items():
+                task.check(sample[name][None], name)
+                assert (sample[name] != 255).any()
+
+
+@pytest.mark.skipif(real_voc() is None, reason="no real VOC here (MTL_COURSE_DATA)")
+def test_real_masks_have_vocs_palette():
+    mask = VOC(real_voc()).pairs[0][1]
+    with Image.open(mask) as image:
+        assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), reading.voc_palette()[:256])

@@ -1,0 +1,58 @@
+"""Targets from VOC's masks: the void ring, labels of a picture, centres of objects."""
+
+import numpy as np
+import pytest
+
+from mtl_course.datasets.targets import image_labels, instance_centres, void_ring
+
+
+def scene(ring: int = 5) -> np.ndarray:
+    """A square of class 3 with a void ring, 60 x 60."""
+    mask = np.zeros((60, 60), np.uint8)
+    mask[20 - ring : 40 + ring, 20 - ring : 40 + ring] = 255
+    mask[20:40, 20:40] = 3
+    return mask
+
+
+@pytest.mark.parametrize("ring", [1, 2, 5, 8])
+def test_a_thin_ring_is_the_boundary(ring):
+    mask = scene(ring)
+    assert ((void_ring(mask) == 1) == (mask == 255)).all() and (void_ring(mask) < 255).all()
+
+
+def test_a_thick_region_is_unknown():
+    mask = scene()
+    mask[:12, 30:] = 255
+    found = void_ring(mask)
+    assert (found[:12, 30:] == 255).all()
+    assert (found[25:35, 15:20] == 1).all()  # the ring far from it
+    assert (found[mask < 255] == 0).all()
+
+
+def test_a_ring_wider_than_asked_is_unknown():
+    mask = scene(12)
+    assert (void_ring(mask)[mask == 255] == 255).all()
+
+
+def test_the_ring_beside_another_class_is_unknown():
+    mask = scene()
+    found = void_ring(mask, others=mask == 3)
+    assert (found[mask != 0] == 255).all() and (found[mask == 0] == 0).all()
+
+
+def test_pictures_smaller_than_the_ring_and_not_square():
+    for shape in ((3, 40), (40, 3), (1, 1)):
+        assert (void_ring(np.full(shape, 255, np.uint8)) == 1).all()
+        assert void_ring(np.zeros(shape, np.uint8)).shape == shape
+
+
+def test_image_labels():
+    assert image_labels(scene(), 5).tolist() == [1, 0, 0, 1, 0]
+    assert image_labels(np.full((2, 2), 255, np.uint8), 3).tolist() == [0, 0, 0]
+
+
+def test_instance_centres():
+    instances = np.zeros((10, 20), np.uint8)
+    instances[2:5, 10:13], instances[7, 1], instances[0] = 2, 1, 255
+    assert instance_centres(instances).tolist() == [[1, 7], [11, 3]]
+    assert instance_centres(np.zeros((3, 3), np.uint8)).shape == (0, 2)
