@@ -26,7 +26,7 @@ def iou(confusion: Tensor) -> Tensor:
     Returns:
         (..., K), NaN where a class is neither there nor predicted.
 
-    Source: Everingham et al., "The Pascal VOC Challenge", IJCV 2010, section 4.1.3.
+    Source: Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", IJCV 88, 2010.
     """
     hits = confusion.diagonal(dim1=-2, dim2=-1).double()
     return hits / (confusion.sum(-1) + confusion.sum(-2) - hits)

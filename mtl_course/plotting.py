@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mtl_course.errors import CourseError
@@ -35,9 +36,13 @@ def show(fig: "Figure", alt: str, caption: str | None = None, dpi: int = 80) -> 
 
     if not alt.strip():
         raise CourseError("show needs alt: one sentence that says what the figure shows")
-    png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    drawn, png = io.BytesIO(), io.BytesIO()
+    fig.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(fig)
+    image = Image.open(drawn).convert("RGB")
+    if image.getcolors(4096):  # lines and text, no photograph: a palette halves the bytes and shows the same
+        image = image.quantize(256, dither=Image.Dither.NONE)
+    image.save(png, "PNG", optimize=True)
     data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
     display(data, raw=True, metadata={"image/png": {"alt": alt}})
     if caption:
@@ -57,12 +62,13 @@ def color_table(task: Task) -> np.ndarray:
     return table
 
 
-def colorize(target: Tensor | np.ndarray, task: Task) -> np.ndarray:
+def colorize(target: Tensor | np.ndarray, task: Task, like: Tensor | np.ndarray | None = None) -> np.ndarray:
     """A decoded prediction or a target as colours.
 
     Args:
         target: of one picture: class ids (H, W), depth (1, H, W) or directions (3, H, W).
         task: says how to draw it. Near is bright; a direction's x, y, z are red, green, blue; unknown is white.
+        like: a depth whose range of colours is used, so that two depths can be compared; default `target` itself.
 
     Returns:
         uint8 (H, W, 3).
@@ -74,7 +80,8 @@ def colorize(target: Tensor | np.ndarray, task: Task) -> np.ndarray:
     if task.kind == "depth":
         from matplotlib import colormaps
 
-        low, high = np.nanpercentile(target, [1, 99]) if not unknown.all() else (0, 1)
+        scale = target if like is None else np.asarray(like)
+        low, high = np.nanpercentile(scale, [1, 99]) if not np.isnan(scale).all() else (0, 1)
         shade = np.nan_to_num(1 - (target[0] - low) / max(high - low, 1e-6))
         rgb = (colormaps["viridis"](np.clip(shade, 0, 1))[..., :3] * 255).astype(np.uint8)
     else:
@@ -140,13 +147,14 @@ def panel(
     for name, task in tasks.items():
         columns += [(name, task, None)]
         if predictions is not None:
-            columns += [(f"{name}: predicted", task, predictions[name])]
+            columns += [(f"{name},\npredicted", task, predictions[name])]
     shape = (len(samples), len(columns))
     fig, axes = plt.subplots(*shape, figsize=(size * shape[1], size * shape[0] + 0.3), squeeze=False, layout="tight")
     for row, sample in enumerate(samples):
         for ax, (title, task, predicted) in zip(axes[row], columns):
-            value = sample[title] if predicted is None else predicted[row]
-            picture(ax, as_rgb(value) if task is None else colorize(value.cpu(), task), title if row == 0 else "")
+            truth = sample[task.name if task else "image"]
+            value = truth if predicted is None else predicted[row].cpu()
+            picture(ax, colorize(value, task, truth) if task else as_rgb(value), title if row == 0 else "")
     for task in [task for task in tasks.values() if task.kind in ("classes", "binary")][:1]:
         legend(fig, task)
     return fig

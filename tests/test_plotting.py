@@ -56,6 +56,8 @@ def test_depth_near_is_bright_and_unknown_is_white():
     rgb = plotting.colorize(depth, tasks.depth()).astype(int).sum(-1)
     assert rgb[0, 0] > rgb[0, 1] > rgb[1, 0] and rgb[1, 1] == 3 * 255
     assert (plotting.colorize(torch.full((1, 2, 2), torch.nan), tasks.depth()) == 255).all()
+    farther = plotting.colorize(depth[:, :1] + 1, tasks.depth(), like=depth)
+    assert (farther[0, 0] == plotting.colorize(depth, tasks.depth())[0, 1]).all()
 
 
 def test_directions_as_colors():
@@ -84,7 +86,7 @@ def test_panel_has_a_row_a_sample_and_a_column_a_picture():
     }
     predictions = {name: torch.stack([sample[name]] * 2) for name in kinds}
     fig = plotting.panel([sample, sample], kinds, predictions)
-    assert len(fig.axes) == 2 * 7 and fig.axes[2].get_title() == "semantic: predicted"
+    assert len(fig.axes) == 2 * 7 and fig.axes[2].get_title() == "semantic,\npredicted"
     plt.close(fig)
 
 

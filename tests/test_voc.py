@@ -14,6 +14,7 @@ from torchvision import tv_tensors
 from voc_fixture import COLORS, SHAPES, draw, real_voc, save_mask
 
 from mtl_course.datasets import VOC, VOC_CLASSES, joint_transform, reading, split
+from mtl_course.datasets.transforms import resize
 from mtl_course.datasets.voc import voc_folder
 from mtl_course.errors import CourseError, MissingFile
 
@@ -457,3 +458,8 @@ def test_real_masks_have_vocs_palette():
     mask = VOC(real_voc()).pairs[0][1]
     with Image.open(mask) as image:
         assert np.array_equal(np.array(image.getpalette()).reshape(-1, 3), reading.voc_palette()[:256])
+
+
+def test_a_mask_without_a_channel_axis_is_resized_too():
+    mask = tv_tensors.Mask(torch.arange(16, dtype=torch.uint8).reshape(4, 4))
+    assert torch.equal(resize(mask, (2, 2)), resize(tv_tensors.Mask(mask[None]), (2, 2))[0])

@@ -1,9 +1,9 @@
-"""Targets from VOC's masks: the void ring, labels of a picture, centres of objects."""
+"""Targets from VOC's masks: the void ring."""
 
 import numpy as np
 import pytest
 
-from mtl_course.datasets.targets import image_labels, instance_centres, void_ring
+from mtl_course.datasets.targets import void_ring
 
 
 def scene(ring: int = 5) -> np.ndarray:
@@ -44,15 +44,3 @@ def test_pictures_smaller_than_the_ring_and_not_square():
     for shape in ((3, 40), (40, 3), (1, 1)):
         assert (void_ring(np.full(shape, 255, np.uint8)) == 1).all()
         assert void_ring(np.zeros(shape, np.uint8)).shape == shape
-
-
-def test_image_labels():
-    assert image_labels(scene(), 5).tolist() == [1, 0, 0, 1, 0]
-    assert image_labels(np.full((2, 2), 255, np.uint8), 3).tolist() == [0, 0, 0]
-
-
-def test_instance_centres():
-    instances = np.zeros((10, 20), np.uint8)
-    instances[2:5, 10:13], instances[7, 1], instances[0] = 2, 1, 255
-    assert instance_centres(instances).tolist() == [[1, 7], [11, 3]]
-    assert instance_centres(np.zeros((3, 3), np.uint8)).shape == (0, 2)

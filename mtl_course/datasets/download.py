@@ -1,6 +1,5 @@
 """Pascal VOC from the internet, checked; and a VOCdevkit of made scenes where there is none."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -18,17 +17,15 @@ from tqdm.auto import tqdm
 from mtl_course.datasets import targets
 from mtl_course.datasets.reading import voc_palette
 from mtl_course.datasets.scenes import CLASSES, Scenes
-from mtl_course.datasets.staging import staged, told
 from mtl_course.datasets.voc import voc_pairs
 from mtl_course.errors import CourseError, MissingFile
-from mtl_course.files import _reason as reason
+from mtl_course.files import is_disk_fault, reason, staged, told
 from mtl_course.losses import IGNORE_INDEX
 
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
 VOC_BYTES, VOC_MD5 = 1_999_639_040, "6cd6e144f989b92b3379bac3b3de84fd"
 VOC_FOLDER = "VOCdevkit/VOC2012"
 CHUNK = 1 << 20
-DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)  # trying again does not help
 
 
 def download_voc(
@@ -103,7 +100,7 @@ def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> N
             raise
         except (OSError, HTTPException) as error:
             problem = error
-            if getattr(error, "errno", None) in DISK_FAULTS:
+            if is_disk_fault(error):
                 raise CourseError(f"could not write {part}: {reason(error)}, and start again to go on") from error
             if isinstance(error, HTTPError) and error.code == 416:  # the .part file is of no use to the server
                 part.unlink(missing_ok=True)

@@ -1,8 +1,10 @@
-"""Targets made from a mask: foreground, boundary, the labels and objects of a picture."""
+"""Targets made from a mask: foreground and boundary."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from mtl_course.losses import IGNORE_INDEX
 
@@ -95,54 +97,14 @@ def void_ring(mask: np.ndarray, others: np.ndarray | None = None, width: int = 8
     return ring
 
 
-def image_labels(mask: np.ndarray, classes: int) -> np.ndarray:
-    """Which classes a picture shows: 1 if a pixel has the class id, else 0.
-
-    Args:
-        mask: class ids (H, W), 255 = ignored.
-        classes: how many there are.
-
-    Returns:
-        int64 (classes,).
-
-    >>> image_labels(np.array([[0, 2, 255]]), 4)
-    array([1, 0, 1, 0])
-    """
-    return np.isin(np.arange(classes), mask).astype(np.int64)
-
-
-def instance_centres(instances: np.ndarray) -> np.ndarray:
-    """The mean position of each object's pixels.
-
-    Args:
-        instances: object ids (H, W), 0 = background, 255 = ignored, as in VOC's SegmentationObject.
-
-    Returns:
-        float32 (K, 2): x and y in pixels, (0, 0) the middle of the first pixel, in the order of the ids.
-
-    >>> instance_centres(np.array([[3, 3, 0, 1]]))
-    array([[3. , 0. ],
-           [0.5, 0. ]], dtype=float32)
-    """
-    ids = [i for i in np.unique(instances) if i not in (0, IGNORE_INDEX)]
-    centres = [np.argwhere(instances == i).mean(0)[::-1] for i in ids]
-    return np.array(centres, np.float32).reshape(-1, 2)
-
-
-def _shrink(mask: np.ndarray, reach: int, outside: bool = False) -> np.ndarray:
-    """True where all pixels within `reach` are, corners of the square included; (H, W)."""
-    mask = np.pad(mask, reach, constant_values=outside)
-    size = 2 * reach + 1
-    for _ in range(2):  # down, then across; what is covered doubles with every step
-        covered = 1
-        while covered < size:
-            step = min(covered, size - covered)
-            mask = mask[step:] & mask[:-step]
-            covered += step
-        mask = mask.T
-    return mask
-
-
 def _spread(mask: np.ndarray, reach: int) -> np.ndarray:
     """True where any pixel within `reach` is, corners of the square included; (H, W)."""
-    return ~_shrink(~mask, reach, outside=True)
+    grown = torch.from_numpy(mask)[None].float()
+    for down, across in ((reach, 0), (0, reach)):
+        grown = F.max_pool2d(grown, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
+    return grown[0].numpy() > 0
+
+
+def _shrink(mask: np.ndarray, reach: int) -> np.ndarray:
+    """True where all pixels within `reach` are, and none of them lies outside; (H, W)."""
+    return ~_spread(np.pad(~mask, reach, constant_values=True), reach)[reach:-reach, reach:-reach]

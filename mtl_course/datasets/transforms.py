@@ -36,7 +36,8 @@ def resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
     """
     mask = isinstance(pixels, tv_tensors.Mask)
     mode = InterpolationMode.NEAREST_EXACT if mask else InterpolationMode.BILINEAR
-    resized = F.resize(pixels.as_subclass(Tensor), list(shape), interpolation=mode, antialias=not mask)
+    batch = pixels.as_subclass(Tensor)[None]  # a mask may be (H, W), and resize wants three axes
+    resized = F.resize(batch, list(shape), interpolation=mode, antialias=not mask)[0]
     return tv_tensors.wrap(resized, like=pixels) if isinstance(pixels, tv_tensors.TVTensor) else resized
 
 
