@@ -1,6 +1,6 @@
 """Lesson 04's live runs with five seeds each: python benchmarks/lesson04_seeds.py
 
-Writes data/records/lesson04_seeds.json, which the lesson reads. About 8 minutes on two idle cores.
+Writes data/records/lesson04_seeds.json, which the lesson reads. 17 minutes on two busy cores.
 """
 
 import copy

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from lab_fixture import browser, lab, page  # noqa: F401  (fixtures)
 from voc_fixture import voc_copy, voc_root  # noqa: F401  (fixtures)
 
 torch.set_num_threads(2)
