@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader, Dataset
@@ -97,7 +97,8 @@ def _open(arguments: argparse.Namespace, split: str, augment: bool = False) -> "
     """The data set of one split: "fit" to learn from, "select" to choose the epoch, "val" to report."""
     from mtl_course import datasets
 
-    size = arguments.size or SIZES.get(arguments.data)
+    refuse_unknown("data", [arguments.data], SIZES)
+    size = arguments.size or SIZES[arguments.data]
     if arguments.data == "scenes":
         # Item i depends on (seed, i) alone, so other seeds are other pictures.
         count = {"fit": arguments.samples, "select": max(arguments.samples // 4, 8), "val": 200}[split]
@@ -107,11 +108,9 @@ def _open(arguments: argparse.Namespace, split: str, augment: bool = False) -> "
     options["tasks"] = _split(arguments.tasks) or ["semantic"]
     if arguments.data == "voc":
         return datasets.VOC(arguments.root, split=split, **options)
-    if arguments.data == "folder":
-        if arguments.root is None:
-            raise CourseError("--data folder needs --root: a folder that holds images/ and masks/")
-        return datasets.Folder(arguments.root, split="fit" if split == "fit" else "select", **options)
-    raise unknown("data", arguments.data, SIZES)
+    if arguments.root is None:
+        raise CourseError("--data folder needs --root: a folder that holds images/ and masks/")
+    return datasets.Folder(arguments.root, split="fit" if split == "fit" else "select", **options)
 
 
 def _loader(data: "Dataset", arguments: argparse.Namespace, shuffle: bool = False) -> "DataLoader":
@@ -137,35 +136,24 @@ def _train(arguments: argparse.Namespace) -> None:
     write_whole(arguments.out / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
     print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
           f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
-    training.fit(
-        model,
-        fit.tasks,
-        _loader(fit, arguments, shuffle=True),
-        _loader(select, arguments),
-        epochs=arguments.epochs,
-        lr=arguments.lr,
-        rule=arguments.rule,
-        weights=_weights(arguments, list(fit.tasks)),
-        device=arguments.device,
-        precision=arguments.precision,
-        checkpoint=arguments.out,
-    )
+    loaders = _loader(fit, arguments, shuffle=True), _loader(select, arguments)
+    options = {name: getattr(arguments, name) for name in ("epochs", "lr", "rule", "device", "precision")}
+    options |= {"weights": _weights(arguments, list(fit.tasks)), "checkpoint": arguments.out}
+    training.fit(model, fit.tasks, *loaders, **options)
     _report(training.evaluate(model, fit.tasks, _loader(val, arguments), arguments.device))
     print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
 
 
 def _weights(arguments: argparse.Namespace, names: list[str]) -> dict[str, float] | None:
-    words = _split(arguments.weights)
-    if words is None:
+    if not arguments.weights:
         return None
     try:
-        values = [float(word) for word in words]
+        values = [float(word) for word in arguments.weights.split(",")]
     except ValueError:
         values = []
-    if len(values) != len(names) or not all(math.isfinite(value) and value >= 0 for value in values):
-        raise CourseError(
-            f"--weights needs {len(names)} numbers >= 0 for {','.join(names)}, and got {arguments.weights!r}"
-        )
+    if len(values) != len(names) or not all(0 <= value < math.inf for value in values):
+        needed = f"{len(names)} numbers >= 0 for {','.join(names)}"
+        raise CourseError(f"--weights needs {needed}, and got {arguments.weights!r}")
     return dict(zip(names, values))
 
 
@@ -177,9 +165,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     model, tasks = training.load(arguments.checkpoint)
     arguments.tasks = arguments.tasks or ",".join(tasks)
     data = _open(arguments, "val")
+    refuse_unknown("task of this checkpoint", data.tasks, tasks)
     for name, task in data.tasks.items():
-        if name not in tasks:
-            raise unknown("task of this checkpoint", name, tasks)
         if task.classes != tasks[name].classes:
             raise CourseError(
                 f"{arguments.checkpoint} knows the classes {', '.join(tasks[name].classes)} for {name!r}, and this "
@@ -206,8 +193,8 @@ def _data(arguments: argparse.Namespace) -> None:
     if arguments.what == "voc":
         download.download_voc(arguments.root)
     else:
-        counts = arguments.samples, max(arguments.samples // 4, 1)
-        download.write_scenes_voc(arguments.root, *counts, size=arguments.size, seed=arguments.seed)
+        n_train, n_val = arguments.samples, max(arguments.samples // 4, 1)
+        download.write_scenes_voc(arguments.root, n_train, n_val, arguments.size, arguments.seed)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

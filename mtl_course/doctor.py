@@ -32,20 +32,17 @@ def check_python() -> Row:
 
 def check_packages() -> Row:
     """Every package that the course needs is installed in a version it accepts."""
-    wrong = []
-    for requirement in _requirements():
+    needed, wrong = _requirements(), []
+    for requirement in needed:
         try:
             version = metadata.version(requirement.name)
+            if not requirement.specifier.contains(version, prereleases=True):
+                wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
-            continue
-        if not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
     if wrong:
         return Row("fail", "packages", "; ".join(wrong), REINSTALL)
-    return Row(
-        "ok", "packages", f"mtl_course {metadata.version('mtl_course')} and {len(_requirements())} packages it needs"
-    )
+    return Row("ok", "packages", f"mtl_course {metadata.version('mtl_course')} and {len(needed)} packages it needs")
 
 
 def check_torch() -> Row:
@@ -55,8 +52,7 @@ def check_torch() -> Row:
         import torch
         import torchvision
 
-        boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
-        torchvision.ops.nms(boxes, torch.ones(1), 0.5)
+        torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return Row("fail", "PyTorch", f"does not work with torchvision: {_first_line(error)}", mend)
     return Row("ok", "PyTorch", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
@@ -102,14 +98,14 @@ def check_data() -> Row:
 
 def check_disk() -> Row:
     """There is room for checkpoints, and for Pascal VOC."""
-    free = shutil.disk_usage(_course_folder()).free / 1e9
-    sentence = f"{free:.1f} GB free in {_course_folder()}"
+    folder = Path(__file__).resolve().parent.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    sentence = f"{free:.1f} GB free in {folder}"
     if free < FREE_GB_NEEDED:
         return Row("fail", "disk", sentence, f"Checkpoints need about {FREE_GB_NEEDED} GB: delete something.")
     if free < FREE_GB_FOR_VOC:
-        return Row(
-            "warn", "disk", sentence, f"Enough for the lessons; Pascal VOC needs about {FREE_GB_FOR_VOC:.0f} GB more."
-        )
+        mend = f"Enough for the lessons; Pascal VOC needs about {FREE_GB_FOR_VOC:.0f} GB more."
+        return Row("warn", "disk", sentence, mend)
     return Row("ok", "disk", sentence)
 
 
@@ -142,7 +138,7 @@ def check_kernel() -> Row:
 def check_extras() -> Row:
     """Which optional parts are installed; none is needed for the lessons."""
     extras = sorted(metadata.metadata("mtl_course").get_all("Provides-Extra") or [])
-    there = [extra for extra in extras if all(_is_installed(r.name) for r in _requirements(extra))]
+    there = [extra for extra in extras if all(any(metadata.distributions(name=r.name)) for r in _requirements(extra))]
     missing = [extra for extra in extras if extra not in there]
     sentence = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
     return Row("ok", "extras", sentence)
@@ -179,17 +175,7 @@ def _requirements(extra: str = "") -> list:
     from packaging.requirements import Requirement
 
     every = [Requirement(line) for line in metadata.requires("mtl_course") or []]
-    if not extra:
-        return [r for r in every if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return [r for r in every if r.marker and r.marker.evaluate({"extra": extra})]
-
-
-def _is_installed(name: str) -> bool:
-    return any(True for _ in metadata.distributions(name=name))
-
-
-def _course_folder() -> Path:
-    return Path(__file__).resolve().parent.parent
+    return [r for r in every if (r.marker.evaluate({"extra": extra}) if r.marker else not extra)]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """Mistakes of a user, told in one sentence: what was expected, what came, in which file, what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 
@@ -24,3 +24,10 @@ def unknown(what: str, name: object, known: Iterable[str]) -> CourseError:
     near = get_close_matches(str(name), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return CourseError(f"unknown {what} {name!r}: {hint}Known: {', '.join(known)}.")
+
+
+def refuse_unknown(what: str, names: Iterable[object], known: Collection[str]) -> None:
+    """Raise `unknown` for the first of `names` that is not known."""
+    for name in names:
+        if name not in known:
+            raise unknown(what, name, known)

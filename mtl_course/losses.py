@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 
 if TYPE_CHECKING:
     from mtl_course.tasks import Task
@@ -177,8 +177,7 @@ def losses(
         CourseError: if a prediction is missing, or does not fit its target.
     """
     present = [name for name in tasks if name in batch]
-    if missing := [name for name in present if name not in predictions]:
-        raise unknown("prediction", missing[0], predictions)
+    refuse_unknown("prediction", present, predictions)
     if not present:
         return {}
     valid = torch.stack([valid_pixels(batch[name]).any() for name in present]).tolist()  # one wait for the GPU

@@ -117,12 +117,8 @@ class BoundaryScores(_Sums):
         """Add a batch: 0 and 1, int64 (B, H, W) both; 255 in the target counts nowhere."""
         valid = valid_pixels(target)
         true, predicted = (target == 1) & valid, (prediction == 1) & valid
-        self.add(
-            found=(true & self._near(predicted)).sum(),
-            true=true.sum(),
-            right=(predicted & self._near(true)).sum(),
-            predicted=predicted.sum(),
-        )
+        found, right = true & self._near(predicted), predicted & self._near(true)
+        self.add(found=found.sum(), true=true.sum(), right=right.sum(), predicted=predicted.sum())
 
     def _near(self, mask: Tensor) -> Tensor:
         size = 2 * self.tolerance + 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
-from mtl_course.tasks import IGNORE_COLOR, Task
+from mtl_course.tasks import IGNORE_COLOR, Batch, Task, Tasks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -123,16 +123,10 @@ def picture(ax: "Axes", rgb: np.ndarray, title: str = "") -> None:
     """A picture without axes; pixels stay square and sharp."""
     ax.imshow(rgb, interpolation="nearest")
     ax.set_title(title, fontsize=10)
-    ax.set_xticks([])
-    ax.set_yticks([])
+    ax.set(xticks=[], yticks=[])
 
 
-def panel(
-    samples: Sequence[Mapping[str, Tensor]],
-    tasks: Mapping[str, Task],
-    predictions: Mapping[str, Tensor] | None = None,
-    size: float = 1.7,
-) -> "Figure":
+def panel(samples: Sequence[Batch], tasks: Tasks, predictions: Batch | None = None, size: float = 1.7) -> "Figure":
     """A row a sample: the picture, then for every task the truth and, where given, the prediction.
 
     Args:
@@ -197,7 +191,7 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str]) -> "Figure":
         value = shares[row, column]
         text = "–" if np.isnan(value) else f"{value:.2f}"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > 0.5 else "black")
-    ax.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    ax.set_xticklabels(classes, rotation=45, ha="right")
-    ax.set_yticklabels(classes)
+    ax.set(xlabel="predicted", ylabel="true")
+    ax.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    ax.set_yticks(range(len(classes)), classes)
     return fig

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mtl_course import losses
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class Task:
 
         if self.kind in ("classes", "binary"):
             return metrics.SegmentationScores(self.classes)
-        return {"boundary": metrics.BoundaryScores, "depth": metrics.DepthScores, "direction": metrics.DirectionScores}[
-            self.kind
-        ]()
+        kinds = {"boundary": metrics.BoundaryScores, "depth": metrics.DepthScores, "direction": metrics.DirectionScores}
+        return kinds[self.kind]()
 
     def check(self, target: Tensor, where: str) -> None:
         """Refuse a target that the loss or metric could not read.
@@ -91,26 +90,24 @@ class Task:
             CourseError: on a wrong shape, dtype or class id.
         """
         if self.classes:
-            self._check_mask(target, where)
-        elif target.ndim != 4 or target.shape[1] != self.channels or not target.is_floating_point():
-            expected = f"float (B, {self.channels}, H, W)"
-            raise CourseError(f"{where}: task {self.name!r} needs a target {expected}, and this is {_shape(target)}")
-
-    def _check_mask(self, target: Tensor, where: str) -> None:
-        if target.dtype != torch.int64 or target.ndim != 3:
+            expected = "mask of class ids, int64 (B, H, W)"
+            fits = target.dtype == torch.int64 and target.ndim == 3
+        else:
+            expected = f"target float (B, {self.channels}, H, W)"
+            fits = target.is_floating_point() and target.ndim == 4 and target.shape[1] == self.channels
+        if not fits:
+            found = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
+            raise CourseError(f"{where}: task {self.name!r} needs a {expected}, and this is {found}")
+        known = len(self.classes)
+        if known and len(bad := target[((target < 0) | (target >= known)) & (target != IGNORE_INDEX)]):
             raise CourseError(
-                f"{where}: task {self.name!r} needs a mask of class ids, int64 (B, H, W), and this is {_shape(target)}"
-            )
-        bad = target[((target < 0) | (target >= len(self.classes))) & (target != IGNORE_INDEX)]
-        if len(bad):
-            raise CourseError(
-                f"{where}: task {self.name!r} knows the class ids 0 to {len(self.classes) - 1} and {IGNORE_INDEX} = "
+                f"{where}: task {self.name!r} knows the class ids 0 to {known - 1} and {IGNORE_INDEX} = "
                 f"ignore, and the mask holds {sorted(set(bad.tolist()))[:5]}: correct the mask or the list of classes"
             )
 
 
-def _shape(target: Tensor) -> str:
-    return f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
+Tasks = Mapping[str, Task]  # by name
+Batch = Mapping[str, Tensor]  # "image" and a target a task; or a prediction a task
 
 
 def semantic(classes: Sequence[str], name: str = "semantic") -> Task:
@@ -138,11 +135,6 @@ def normals(name: str = "normals") -> Task:
     return Task(name, "direction", 3, losses.cosine, "mean_angle", unit="°")
 
 
-_MAKERS: Mapping[str, Callable[[], Task]] = {
-    "foreground": foreground, "boundary": boundary, "depth": depth, "normals": normals
-}  # fmt: skip
-
-
 def make(names: Iterable[str], classes: Sequence[str] = ()) -> dict[str, Task]:
     """Tasks by name, in the given order.
 
@@ -153,18 +145,18 @@ def make(names: Iterable[str], classes: Sequence[str] = ()) -> dict[str, Task]:
     Raises:
         CourseError: on an unknown name, with the nearest right one.
     """
-    tasks = {}
-    for name in names:
-        if name != "semantic" and name not in _MAKERS:
-            raise unknown("task", name, ["semantic", *_MAKERS])
-        tasks[name] = semantic(classes) if name == "semantic" else _MAKERS[name]()
-    return tasks
+    every = (semantic(classes), foreground(), boundary(), depth(), normals())
+    return pick({task.name: task for task in every}, names)
 
 
-def pick(tasks: Mapping[str, Task], names: Iterable[str]) -> dict[str, Task]:
-    """Some of `tasks`, in the order of `names`; an unknown name is a CourseError with the nearest right one."""
-    names = list(names)
-    for name in names:
-        if name not in tasks:
-            raise unknown("task", name, tasks)
+def pick(tasks: Tasks, names: Iterable[str]) -> dict[str, Task]:
+    """Some of `tasks`, in the order of `names` (or the one of that name).
+
+    Raises:
+        CourseError: on no name, or an unknown one, with the nearest right one.
+    """
+    names = [names] if isinstance(names, str) else list(names)
+    refuse_unknown("task", names, tasks)
+    if not names:
+        raise CourseError(f"tasks must name one or more of {', '.join(tasks)}")
     return {name: tasks[name] for name in names}

@@ -1,6 +1,5 @@
 """Pascal VOC from the internet, checked; and a VOCdevkit of made scenes where there is none."""
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -12,6 +11,7 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image
+from torchvision.datasets.utils import check_integrity
 from tqdm.auto import tqdm
 
 from mtl_course.datasets import targets
@@ -29,13 +29,7 @@ CHUNK = 1 << 20
 
 
 def download_voc(
-    root: str | Path,
-    url: str = VOC_URL,
-    size: int = VOC_BYTES,
-    md5: str = VOC_MD5,
-    *,
-    timeout: float = 30,
-    tries: int = 3,
+    root: str | Path, url: str = VOC_URL, size: int = VOC_BYTES, md5: str = VOC_MD5, timeout: float = 30, tries: int = 3
 ) -> Path:
     """Download Pascal VOC 2012 (training and validation, 2 GB), check it and unpack it into root/VOCdevkit/VOC2012.
 
@@ -59,15 +53,15 @@ def download_voc(
     folder, archive = root / VOC_FOLDER, root / url.rsplit("/", 1)[-1]
     if folder.exists():
         return _complete(folder)
-    _make_room(root, archive, size)
-    if not archive.exists():
+    part = archive.with_name(archive.name + ".part")
+    _make_room(root, size, archive, part)
+    if archive.exists():
+        _check_archive(archive, size, md5)
+    else:
         print(f"Downloading {url} ({size / 1e9:.2g} GB) to {archive}")
-        part = archive.with_name(archive.name + ".part")
         _try_fetch(url, part, size, timeout, tries)
         _check_archive(part, size, md5)
         os.replace(part, archive)
-    else:
-        _check_archive(archive, size, md5)
     extract(archive, root)
     print(f"Pascal VOC is in {folder}; {archive} may be deleted.")
     return folder
@@ -82,11 +76,10 @@ def _complete(folder: Path) -> Path:
     return folder
 
 
-def _make_room(root: Path, archive: Path, size: int) -> None:
+def _make_room(root: Path, size: int, *files: Path) -> None:
     with told(root):
         root.mkdir(parents=True, exist_ok=True)
-        part = archive.with_name(archive.name + ".part")
-        there = sum(file.stat().st_size for file in (archive, part) if file.exists())
+        there = sum(file.stat().st_size for file in files if file.exists())
         free = shutil.disk_usage(root).free
     if free < (needed := 2 * size - min(there, size)):
         raise CourseError(f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free: choose another --root")
@@ -96,8 +89,6 @@ def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> N
     for attempt in range(1, tries + 1):
         try:
             return _fetch(url, part, size, timeout)
-        except CourseError:
-            raise
         except (OSError, HTTPException) as error:
             problem = error
             if is_disk_fault(error):
@@ -138,16 +129,13 @@ def _fetch(url: str, part: Path, size: int, timeout: float) -> None:
 def _check_archive(archive: Path, size: int, md5: str) -> None:
     """Refuse an archive of another size or content; a .part file of ours is then deleted."""
     have = archive.stat().st_size
-    with open(archive, "rb") as file:
-        same = have == size and hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest() == md5
-    if same:
+    if have == size and check_integrity(archive, md5):
         return
-    if ours := archive.suffix == ".part":
+    mend = "delete it, and start again"
+    if archive.suffix == ".part":
         archive.unlink()
-    mend = "it was deleted, start again" if ours else "delete it, and start again"
-    raise CourseError(
-        f"{archive} ({have:,} bytes) is not the archive that is expected ({size:,} bytes, md5 {md5}): {mend}"
-    )
+        mend = "it was deleted, start again"
+    raise CourseError(f"{archive} ({have:,} bytes) is not the archive of {size:,} bytes and md5 {md5}: {mend}")
 
 
 def extract(archive: str | Path, root: str | Path, folder: str = VOC_FOLDER) -> Path:

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mtl_course.datasets.photos import MaskedPhotos
-from mtl_course.datasets.photos import split as divide
-from mtl_course.datasets.reading import check_partners, files_in, read_classes
-from mtl_course.errors import CourseError, MissingFile, unknown
+from mtl_course.datasets.photos import PARTS, MaskedPhotos, part
+from mtl_course.datasets.reading import matched_files, read_classes
+from mtl_course.errors import CourseError, MissingFile, refuse_unknown
 
 LAYOUT = "expected are images/*.jpg (or jpeg, png), masks/*.png with the same names, and classes.txt"
 
@@ -38,21 +37,15 @@ class Folder(MaskedPhotos):
         cache: bool = True,
     ) -> None:
         self.root, self.split = Path(root).expanduser().resolve(), split
-        if split not in (None, "fit", "select"):
-            raise unknown("split", split, ("fit", "select"))
+        if split is not None:
+            refuse_unknown("split", [split], PARTS)
         if not self.root.is_dir():
             raise MissingFile(f"no folder {self.root}: {LAYOUT}")
         known, chosen = self._known(classes)
-        pictures = files_in(self.root, self.root / "images", (".jpg", ".jpeg", ".png"))
-        masks = files_in(self.root, self.root / "masks", (".png",))
-        check_partners(pictures, masks, self.root / "masks", "mask")
-        check_partners(masks, pictures, self.root / "images", "picture")
-        self.names = sorted(pictures)
-        if split:
-            self.names = [self.names[i] for i in divide(len(self.names))[("fit", "select").index(split)]]
-        if not self.names:
+        pairs = matched_files(self.root, "images", "masks")
+        pairs = part(pairs, split) if split else pairs
+        if not pairs:
             raise MissingFile(f"no picture{f' in the split {split!r}' if split else ''} in {self.root}: {LAYOUT}")
-        pairs = [(pictures[name], masks[name]) for name in self.names]
         super().__init__(pairs, known, tasks, chosen, size, augment, cache)
 
     def _known(self, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:

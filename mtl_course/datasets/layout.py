@@ -1,11 +1,13 @@
 """Random scenes: which solids stand where, in which colours, under which light."""
 
+from colorsys import hsv_to_rgb
+from dataclasses import replace
 from math import cos, hypot, pi, radians, sin
 
 import numpy as np
 
 from mtl_course.datasets.raycast import HALF_FIELD, Scene
-from mtl_course.datasets.solids import SHAPES, Look, Shape, Solid
+from mtl_course.datasets.solids import SHAPES, Look, Solid
 
 _PATTERNS = ("checker", "stripes", "marble")
 _TRIES = 48
@@ -22,45 +24,38 @@ def draw(rng: np.random.Generator, difficulty: float) -> Scene:
     """
     wall_distance, wall_yaw = rng.uniform(5.5, 7.0), rng.uniform(-0.35, 0.35)
     room = [_look(rng, _colors(rng, 0.15 + 0.5 * difficulty), rng.uniform(0.8, 1.4)) for _ in range(2)]
-    places = _places(rng, difficulty, wall_distance, wall_yaw)
-    solids = tuple(_dress(rng, *place, difficulty, room) for place in places)
+    bare = _place(rng, difficulty, wall_distance, wall_yaw)
+    solids = tuple(_dress(rng, solid, difficulty, room) for solid in bare)
     elevation, azimuth = radians(rng.uniform(35, 60)), radians(rng.uniform(-70, 70))
     light = (cos(elevation) * sin(azimuth), sin(elevation), cos(elevation) * cos(azimuth))
     ambient, camera_height, pitch = rng.uniform((0.3, 1.8, 0.28), (0.45, 2.4, 0.4)).tolist()
     return Scene(solids, *room, wall_distance, wall_yaw, light, ambient, camera_height, pitch)
 
 
-def _places(
-    rng: np.random.Generator, difficulty: float, wall_distance: float, wall_yaw: float
-) -> list[tuple[Shape, float, float, list[float]]]:
-    """Shape, x, z and sizes of 2 to 5 solids that touch neither each other nor the wall."""
+def _place(rng: np.random.Generator, difficulty: float, wall_distance: float, wall_yaw: float) -> list[Solid]:
+    """2 to 5 solids that touch neither each other nor the wall, still without yaw and look."""
     wanted = 2 + rng.binomial(3, 0.25 + 0.5 * difficulty)
     scale = (1.28 - 0.38 * difficulty) * np.linspace(1, 0.5, _TRIES)[:, None]  # smaller until it fits
     sizes = scale * rng.uniform((0.42, 0.9, 0.4), (0.65, 1.5, 0.6), (_TRIES, 3))  # radius, height, thickness
     middles = rng.uniform((-0.85, 2.9), (0.85, 5.0), (_TRIES, 2)).tolist()  # share of the half field, distance
     kinds = rng.integers(0, len(SHAPES), _TRIES).tolist()
-    places: list[tuple[Shape, float, float, list[float]]] = []
-    feet: list[tuple[float, float, float]] = []
+    placed: list[Solid] = []
     for kind, (side, distance), size in zip(kinds, middles, sizes.tolist()):
         x, z = side * distance * HALF_FIELD, -distance
-        size = [s * c for s, c in zip(size, _PROPORTIONS[SHAPES[kind]])]
-        reach = hypot(size[0], size[2]) if SHAPES[kind] == "box" else size[0]
+        new = Solid(SHAPES[kind], x, z, *(s * c for s, c in zip(size, _PROPORTIONS[SHAPES[kind]])))
         room_behind = sin(wall_yaw) * x + cos(wall_yaw) * (z + wall_distance)
-        if room_behind > reach and all(hypot(x - x2, z - z2) > reach + other for x2, z2, other in feet):
-            places.append((SHAPES[kind], x, z, size))
-            feet.append((x, z, reach))
-        if len(places) == wanted:
+        if room_behind > new.reach and all(hypot(x - s.x, z - s.z) > new.reach + s.reach for s in placed):
+            placed.append(new)
+        if len(placed) == wanted:
             break
-    return places
+    return placed
 
 
-def _dress(
-    rng: np.random.Generator, shape: Shape, x: float, z: float, size: list[float], difficulty: float, room: list[Look]
-) -> Solid:
+def _dress(rng: np.random.Generator, solid: Solid, difficulty: float, room: list[Look]) -> Solid:
     hidden = rng.random() < 0.6 * difficulty  # in the colours of wall or floor, with a texture of its own
     colors = room[rng.integers(2)].colors if hidden else _colors(rng, 0.8)
     yaw = rng.uniform(0.2, pi / 2 - 0.2)
-    return Solid(shape, x, z, *size, yaw, _look(rng, colors, rng.uniform(1.6, 3.2)))
+    return replace(solid, yaw=yaw, look=_look(rng, colors, rng.uniform(1.6, 3.2)))
 
 
 def _look(rng: np.random.Generator, colors: np.ndarray, waves: float) -> Look:
@@ -75,10 +70,5 @@ def _look(rng: np.random.Generator, colors: np.ndarray, waves: float) -> Look:
 def _colors(rng: np.random.Generator, saturation: float) -> np.ndarray:
     """A light and a dark colour (2, 3) of neighbouring hues."""
     hue, step, strength, light, dark = rng.uniform((0, 0.03, 0.75, 0.85, 0.58), (1, 0.14, 1.15, 1, 0.76)).tolist()
-    return np.float32([_rgb(hue, saturation * strength, light), _rgb(hue + step, saturation * strength, dark)])
-
-
-def _rgb(hue: float, saturation: float, value: float) -> list[float]:
-    """A colour; hue, saturation and value in [0, 1], hue goes round."""
-    wheel = (min(max(abs((hue + start) % 1 * 6 - 3) - 1, 0), 1) for start in (0, 2 / 3, 1 / 3))
-    return [value * (1 - min(saturation, 1) * (1 - part)) for part in wheel]
+    strong = min(saturation * strength, 1)
+    return np.float32([hsv_to_rgb(hue, strong, light), hsv_to_rgb(hue + step, strong, dark)])

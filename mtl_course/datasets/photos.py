@@ -4,6 +4,7 @@ import mmap
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from mtl_course import tasks as task_makers
 from mtl_course.datasets import targets
 from mtl_course.datasets.reading import pair_size, read_mask, read_picture
 from mtl_course.datasets.transforms import fitted_size, joint_transform, resize
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 
 TASKS = ("semantic", "foreground", "boundary")
+PARTS = ("fit", "select")
 
 
 def split(n: int, seed: int = 0, share: float = 0.8) -> tuple[list[int], list[int]]:
@@ -39,6 +41,11 @@ def split(n: int, seed: int = 0, share: float = 0.8) -> tuple[list[int], list[in
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).tolist()
     cut = round(share * n)
     return sorted(order[:cut]), sorted(order[cut:])
+
+
+def part(items: Sequence[Any], which: str) -> list[Any]:
+    """The items to "fit" on or to "select" by, 80 % and 20 % of them, drawn by seed 0."""
+    return [items[i] for i in split(len(items))[PARTS.index(which)]]
 
 
 class Kept:
@@ -102,9 +109,10 @@ class MaskedPhotos(Dataset):
         augment: bool = False,
         cache: bool = True,
     ) -> None:
+        self.names = [picture.stem for picture, _ in pairs]
         self.pairs, self.known, self.size, self.augment = list(pairs), tuple(known), size, augment
         self.classes = choose_classes(self.known, classes)
-        self.tasks = make_tasks(tasks, self.classes)
+        self.tasks = task_makers.pick(task_makers.make(TASKS, self.classes), tasks)
         steps = joint_transform(size, augment).transforms
         self._random = v2.Compose(steps[0 if size is None else 1 :])  # what comes after the resize
         self._binary = list(self.tasks) == ["foreground"] and classes is None
@@ -145,10 +153,9 @@ class MaskedPhotos(Dataset):
 
     def _targets(self, masks: Tensor) -> dict[str, Tensor]:
         semantic = masks[0]
-        targets = {"semantic": semantic, "boundary": masks[-1]}
-        if "foreground" in self.tasks:
-            targets["foreground"] = semantic.clamp(max=1).where(semantic != IGNORE_INDEX, IGNORE_INDEX)
-        return {name: targets[name] for name in self.tasks}
+        foreground = semantic.clamp(max=1).where(semantic != IGNORE_INDEX, IGNORE_INDEX)
+        every = {"semantic": semantic, "foreground": foreground, "boundary": masks[-1]}
+        return {name: every[name] for name in self.tasks}
 
     def borders(self, ids: np.ndarray, scale: float) -> np.ndarray:
         """The boundary target of one picture before it is resized.
@@ -172,24 +179,7 @@ def choose_classes(known: Sequence[str], chosen: Iterable[str] | None) -> tuple[
     if chosen is None:
         return tuple(known)
     names = [name for name in ([chosen] if isinstance(chosen, str) else chosen) if name != known[0]]
-    for name in names:
-        if name not in known:
-            raise unknown("class", name, known)
+    refuse_unknown("class", names, known)
     if not names or len(set(names)) < len(names):
         raise CourseError(f"classes must name one or more classes, each once, and not {names}")
     return known[0], *names
-
-
-def make_tasks(names: Iterable[str], classes: Sequence[str]) -> dict[str, task_makers.Task]:
-    """Those of the tasks that a mask can answer, by name.
-
-    Raises:
-        CourseError: on another name, with the nearest right one, or none.
-    """
-    names = [names] if isinstance(names, str) else list(names)
-    for name in names:
-        if name not in TASKS:
-            raise unknown("task", name, TASKS)
-    if not names:
-        raise CourseError(f"tasks must name one or more of {', '.join(TASKS)}")
-    return task_makers.make(names, classes)

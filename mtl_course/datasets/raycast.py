@@ -10,7 +10,7 @@ from math import cos, hypot, sin
 
 import numpy as np
 
-from mtl_course.datasets.solids import Coordinates, Look, Solid, dot
+from mtl_course.datasets.solids import Coordinates, Look, Solid, dot, turn
 
 HALF_FIELD = 0.5  # tangent of half the field of view
 WALL, FLOOR = 0, 1  # region ids; solid k is region 2 + k
@@ -48,9 +48,7 @@ class Scene:
 
     def in_room(self, points: np.ndarray) -> np.ndarray:
         """World points (3, N) turned so that the wall is at right angles to z."""
-        c, s = cos(self.wall_yaw), sin(self.wall_yaw)
-        x, y, z = points
-        return np.stack([c * x - s * z, y, s * x + c * z])
+        return np.stack(turn(points, self.wall_yaw))
 
 
 @dataclass(frozen=True)
@@ -79,20 +77,14 @@ def render(scene: Scene, size: int) -> Rendering:
     with np.errstate(all="ignore"):  # a ray that misses is NaN
         x, y, z = _rays(size, scene.pitch)
         regions, depth = _trace(scene, size, (x, y, z))
-        points = np.empty((3, size, size), np.float32)
-        points[0], points[1], points[2] = x * depth, y * depth + np.float32(scene.camera_height), z * depth
+        points = np.stack([x * depth, y * depth + np.float32(scene.camera_height), z * depth])
         order = np.argsort(regions, axis=None, kind="stable")
         starts = np.searchsorted(regions.ravel()[order], np.arange(len(scene.solids) + 3))
         image, normals = _shade(scene, np.take(points.reshape(3, -1), order, axis=1), starts)
-    return Rendering(
-        _unsort(image, order, size), regions, depth, _unsort(_to_camera(normals, scene.pitch), order, size)
-    )
-
-
-def _unsort(values: np.ndarray, order: np.ndarray, size: int) -> np.ndarray:
-    out = np.empty(values.shape, np.float32)
-    out[:, order] = values
-    return out.reshape(3, size, size)
+    shown = np.empty((2, 3, size * size), np.float32)
+    shown[:, :, order] = image, _to_camera(normals, scene.pitch)
+    image, normals = shown.reshape(2, 3, size, size)
+    return Rendering(image, regions, depth, normals)
 
 
 @cache
@@ -131,9 +123,7 @@ def _trace(scene: Scene, size: int, rays: Coordinates) -> tuple[np.ndarray, np.n
 
 def _windows(scene: Scene, size: int) -> list[tuple[slice, slice]]:
     """The rows and columns that each solid can cover: the corners of its bounding box, as the camera sees them."""
-    if not scene.solids:
-        return []
-    room = np.array([(s.x, s.top / 2, s.z, *s.extent(), s.top / 2) for s in scene.solids])  # (K, 6)
+    room = np.reshape([(s.x, s.top / 2, s.z, *s.extent(), s.top / 2) for s in scene.solids], (-1, 6))  # (K, 6)
     corners = room[:, [0, 1, 2]] + _CORNERS[:, None] * room[:, [3, 5, 4]]  # (8, K, 3)
     corners[..., 1] -= scene.camera_height
     across, up, towards = _to_camera(np.moveaxis(corners, -1, 0), scene.pitch)  # (8, K)
@@ -157,8 +147,6 @@ def _shade(scene: Scene, points: np.ndarray, starts: np.ndarray) -> tuple[np.nda
     for look, here in ((scene.wall, wall), (scene.floor, floor)):
         image[:, here] = look.paint(scene.in_room(points[:, here]))
     for solid, here in zip(scene.solids, slices[2:]):
-        if here.start == here.stop:
-            continue
         own = np.stack(solid.local(points[:, here]))
         image[:, here] = solid.look.paint(own)
         normals[:, here] = solid.to_world(solid.normal(own))

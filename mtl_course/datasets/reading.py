@@ -1,7 +1,7 @@
 """Pictures and masks from files, each fault told with the file and the mend."""
 
 import os
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.losses import IGNORE_INDEX
 
-MAX_PIXELS = 64_000_000
+MEGAPIXELS = 64  # the most that a file may hold
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 
 
@@ -38,13 +38,12 @@ def listed(names: Sequence[object]) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The file's header read; every fault, also of what is done with it, becomes a sentence."""
-    too_large = f"{path}: more than {MAX_PIXELS // 10**6} million pixels by its header: make it smaller"
     try:
         if path.stat().st_size == 0:
             raise CourseError(f"{path}: the file is empty: fetch it again")
         with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise CourseError(too_large)
+            if image.width * image.height > MEGAPIXELS * 10**6:
+                raise Image.DecompressionBombError
             yield image
     except CourseError:
         raise
@@ -53,11 +52,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except PermissionError as error:
         raise CourseError(f"{path}: no permission to read it: change the rights of the file") from error
     except Image.DecompressionBombError as error:
-        raise CourseError(too_large) from error
+        raise CourseError(f"{path}: more than {MEGAPIXELS} million pixels by its header: make it smaller") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
-        reason = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else error
-        message = f"{path}: cannot be decoded ({reason}): the file is damaged or cut short, fetch it again"
-        raise CourseError(message) from error
+        why = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise CourseError(f"{path}: cannot be decoded ({why}): it is damaged or cut short, fetch it again") from error
 
 
 def _orientation(image: Image.Image) -> int:
@@ -78,11 +76,10 @@ def pair_size(picture: Path, mask: Path, binary: bool = False) -> tuple[int, int
     """
     with _opened(picture) as image:
         stored = image.size
-        turned = _orientation(image) >= 5
+        upright = stored[::-1] if _orientation(image) >= 5 else stored
     with _opened(mask) as image:
         _check_mode(image, mask, binary)
         size = image.size
-    upright = stored[::-1] if turned else stored
     if upright != size:
         hint = " (the mask fits the picture as stored, before its EXIF rotation)" if size == stored else ""
         raise CourseError(
@@ -107,9 +104,7 @@ def read_picture(path: Path, side: int | None = None) -> np.ndarray:
     """
     with _opened(path) as image:
         if image.mode.startswith(("I", "F")):
-            raise CourseError(
-                f"{path}: a picture of 8 bits a colour is expected, this is mode {image.mode}: convert it"
-            )
+            raise CourseError(f"{path}: a picture of 8 bits a colour is expected, not mode {image.mode}: convert it")
         turned = _orientation(image) != 1
         if side is not None:
             image.draft("RGB", (side, side))
@@ -121,13 +116,9 @@ def _check_mode(image: Image.Image, path: Path, binary: bool) -> None:
     # Pillow spreads grey levels of 2 and 4 bits over 0 to 255, which changes the ids.
     mode = str(image.tile[0][3]) if image.mode == "L" and image.tile else image.mode
     if mode == "1" and not binary:
-        raise CourseError(
-            f"{path}: a 1-bit mask holds no class ids: ask for the task foreground alone, or save ids with a palette"
-        )
+        raise CourseError(f"{path}: a 1-bit mask holds no class ids: ask for foreground alone, or save ids (mode P)")
     if mode not in ("1", "P", "L", "RGB", "RGBA"):
-        raise CourseError(
-            f"{path}: a mask of class ids in 8 bits is expected (mode P or L), this is mode {mode}: save it as 8 bits"
-        )
+        raise CourseError(f"{path}: a mask of 8 bits is expected (mode P or L), this is mode {mode}: save it as 8 bits")
 
 
 def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
@@ -174,18 +165,8 @@ def _from_colors(colors: np.ndarray, path: Path) -> np.ndarray:
     return ids
 
 
-def files_in(root: Path, folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files of a folder by name without suffix, hidden ones left out.
-
-    Args:
-        root: resolved; no file may lie outside it.
-        folder: in root.
-        suffixes: in lower case, with the dot.
-
-    Raises:
-        MissingFile: if there is no such folder.
-        CourseError: if a link leaves the root, or two files have one name.
-    """
+def _files_in(root: Path, folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder by name without suffix, hidden ones left out."""
     if not folder.is_dir():
         raise MissingFile(f"no folder {folder}: a part of the data is missing, get or unpack it again")
     if not folder.resolve().is_relative_to(root):
@@ -204,19 +185,28 @@ def files_in(root: Path, folder: Path, suffixes: Sequence[str]) -> dict[str, Pat
     return found
 
 
-def check_partners(names: Iterable[str], partners: Container[str], folder: Path, what: str) -> None:
-    """Refuse names without a partner.
+def matched_files(root: Path, pictures: str, masks: str, names: Sequence[str] | None = None) -> list[tuple[Path, Path]]:
+    """(picture, mask) files that have one name; every picture asked for has a mask, and every mask a picture.
 
     Args:
-        names: to look up.
-        partners: what is there.
-        folder: where they are.
-        what: "picture" or "mask".
+        root: resolved; no file may lie outside it.
+        pictures, masks: their folders in root.
+        names: of the pictures wanted, without suffix; None: all, sorted.
 
     Raises:
-        MissingFile: how many are missing, the first ten.
+        MissingFile: if a folder, or pictures or masks are missing (how many, the first ten).
+        CourseError: if a link leaves the root, or two files have one name.
     """
-    names = list(names)
+    found = _files_in(root, root / pictures, (".jpg", ".jpeg", ".png"))
+    partners = _files_in(root, root / masks, (".png",))
+    names = sorted(found) if names is None else names
+    _check_partners(names, found, root / pictures, "picture")
+    _check_partners(names, partners, root / masks, "mask")
+    _check_partners(list(partners), found, root / pictures, "picture")
+    return [(found[name], partners[name]) for name in names]
+
+
+def _check_partners(names: Sequence[str], partners: Container[str], folder: Path, what: str) -> None:
     if lost := [name for name in names if name not in partners]:
         raise MissingFile(
             f"{len(lost)} of {len(names)} {'masks' if what == 'picture' else 'pictures'} have no {what} in {folder} "

@@ -18,7 +18,7 @@ from mtl_course.datasets import targets
 from mtl_course.datasets.layout import draw
 from mtl_course.datasets.raycast import render
 from mtl_course.datasets.solids import SHAPES
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import Task
 
@@ -82,7 +82,9 @@ class Scenes(Dataset):
         if unrelated:
             every["unrelated"] = replace(task_makers.foreground("unrelated"), classes=("plain", "weave"))
         self.tasks: dict[str, Task] = every if tasks is None else task_makers.pick(every, tasks)
-        self.labelled = _check_labelled(labelled or {}, every)
+        labelled = labelled or {}
+        refuse_unknown("task in labelled", labelled, every)
+        self.labelled = {name: _amount(f"labelled[{name!r}]", value) for name, value in labelled.items()}
         self._cache: dict[int, _Record] | None = {} if cache else None
 
     def __len__(self) -> int:
@@ -148,9 +150,7 @@ class Scenes(Dataset):
         return classes
 
     def _is_labelled(self, task: str, index: int) -> bool:
-        amount = self.labelled.get(task)
-        if amount is None:
-            return True
+        amount = self.labelled.get(task, self.n)
         if isinstance(amount, int):
             return index < amount
         digest = hashlib.blake2b(f"{self.seed} {task} {index}".encode(), digest_size=8).digest()
@@ -195,13 +195,5 @@ def _share(name: str, value: float) -> float:
     return float(value)
 
 
-def _check_labelled(labelled: Mapping[str, int | float], tasks: Mapping[str, Task]) -> dict[str, int | float]:
-    for name in labelled:
-        if name not in tasks:
-            raise unknown("task in labelled", name, tasks)
-    return {
-        name: _whole(f"labelled[{name!r}]", amount, 0)
-        if isinstance(amount, Integral)
-        else _share(f"labelled[{name!r}]", amount)
-        for name, amount in labelled.items()
-    }
+def _amount(name: str, value: int | float) -> int | float:
+    return _whole(name, value, 0) if isinstance(value, Integral) else _share(name, value)

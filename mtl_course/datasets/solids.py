@@ -19,6 +19,13 @@ def dot(vector: Coordinates, points: Coordinates) -> np.ndarray:
     return vector[0] * points[0] + vector[1] * points[1] + vector[2] * points[2]
 
 
+def turn(points: Coordinates, yaw: float) -> Coordinates:
+    """`points` in axes that are turned about the vertical by `yaw`, in radians; with -yaw they are turned back."""
+    x, y, z = points
+    c, s = cos(yaw), sin(yaw)
+    return c * x - s * z, y, s * x + c * z
+
+
 @dataclass(frozen=True)
 class Look:
     """A surface's texture: two colours (R, G, B in [0, 1]) mixed by a pattern in the solid's own coordinates.
@@ -65,7 +72,7 @@ class Solid:
         height: in metres; a sphere's is twice the radius, whatever is said.
         thickness: half the depth of a box, in metres.
         yaw: turn about the vertical, in radians.
-        look: its texture.
+        look: its texture; without one it cannot be painted.
     """
 
     shape: Shape
@@ -74,8 +81,8 @@ class Solid:
     radius: float
     height: float
     thickness: float
-    yaw: float
-    look: Look
+    yaw: float = 0.0
+    look: Look | None = None
 
     @property
     def top(self) -> float:
@@ -85,18 +92,11 @@ class Solid:
     def local(self, points: Coordinates) -> Coordinates:
         """World points in the solid's own coordinates: origin in the middle of its foot, turned by yaw."""
         x, y, z = points
-        return self._turn((x - self.x, y, z - self.z))
-
-    def _turn(self, directions: Coordinates) -> Coordinates:
-        x, y, z = directions
-        c, s = cos(self.yaw), sin(self.yaw)
-        return c * x - s * z, y, s * x + c * z
+        return turn((x - self.x, y, z - self.z), self.yaw)
 
     def to_world(self, directions: np.ndarray) -> np.ndarray:
         """Directions (3, N) of the solid's own coordinates in world coordinates."""
-        c, s = cos(self.yaw), sin(self.yaw)
-        x, y, z = directions
-        return np.stack([c * x + s * z, y, c * z - s * x])
+        return np.stack(turn(directions, -self.yaw))
 
     def hit(self, origin: Coordinates, direction: Coordinates) -> np.ndarray:
         """t where the rays origin + t·direction enter the solid; NaN where they miss.
@@ -104,7 +104,7 @@ class Solid:
         Args:
             origin, direction: in world coordinates; one of them is often a single point or direction.
         """
-        return _HIT[self.shape](self, self.local(origin), self._turn(direction))
+        return _HIT[self.shape](self, self.local(origin), turn(direction, self.yaw))
 
     def extent(self) -> tuple[float, float]:
         """Half the room it takes along the world's x and z."""

@@ -22,11 +22,7 @@ def foreground(mask: np.ndarray, background: Sequence[int] = (0,)) -> np.ndarray
     >>> foreground(np.array([[0, 3, 255]], np.uint8))
     array([[  0,   1, 255]], dtype=uint8)
     """
-    objects = np.ones_like(mask)
-    for label in background:
-        objects[mask == label] = 0
-    objects[mask == IGNORE_INDEX] = IGNORE_INDEX
-    return objects
+    return np.where(mask == IGNORE_INDEX, mask, ~np.isin(mask, background))
 
 
 def boundary(regions: np.ndarray, ignore: np.ndarray | None = None, width: int = 1) -> np.ndarray:
@@ -43,32 +39,22 @@ def boundary(regions: np.ndarray, ignore: np.ndarray | None = None, width: int =
     >>> boundary(np.array([[7, 7, 8, 8]]))
     array([[0, 1, 1, 0]], dtype=uint8)
     """
-    edges = _grow(_either_side(regions), width - 1)
+    edges = _grow((_neighbours(regions) != regions).any(0), width - 1)
     if ignore is None:
         return edges.view(np.uint8)
-    unknown = _grow(ignore, width)
-    return np.where(unknown, np.uint8(IGNORE_INDEX), edges)
+    return np.where(_grow(ignore, width), np.uint8(IGNORE_INDEX), edges)
 
 
-def _either_side(regions: np.ndarray) -> np.ndarray:
-    edges = np.zeros(regions.shape, bool)
-    across, down = regions[:, 1:] != regions[:, :-1], regions[1:] != regions[:-1]
-    edges[:, 1:] |= across
-    edges[:, :-1] |= across
-    edges[1:] |= down
-    edges[:-1] |= down
-    return edges
+def _neighbours(values: np.ndarray) -> np.ndarray:
+    """Values above, below, left and right of every pixel, (4, H, W); past the picture's edge, the pixel's own."""
+    padded = np.pad(values, 1, mode="edge")
+    return np.stack([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]])
 
 
 def _grow(mask: np.ndarray, steps: int) -> np.ndarray:
     """`mask` and its 4-neighbours, `steps` times."""
     for _ in range(steps):
-        grown = mask.copy()
-        grown[:, 1:] |= mask[:, :-1]
-        grown[:, :-1] |= mask[:, 1:]
-        grown[1:] |= mask[:-1]
-        grown[:-1] |= mask[1:]
-        mask = grown
+        mask = mask | _neighbours(mask).any(0)
     return mask
 
 
@@ -87,14 +73,10 @@ def void_ring(mask: np.ndarray, others: np.ndarray | None = None, width: int = 8
         uint8 (H, W): 1 on the ring, 255 = unknown, 0 elsewhere.
     """
     void, half = mask == IGNORE_INDEX, width // 2
-    unknown = _spread(_shrink(void, half), half + width)  # near a square of 2 · half + 1 ignored pixels
+    unknown = void & _spread(_shrink(void, half), half + width)  # near a square of 2 · half + 1 ignored pixels
     if others is not None:
-        unknown |= _spread(others, width)
-    ring = void.astype(np.uint8)
-    ring[void & unknown] = IGNORE_INDEX
-    if others is not None:
-        ring[others] = IGNORE_INDEX
-    return ring
+        unknown |= others | (void & _spread(others, width))
+    return np.where(unknown, np.uint8(IGNORE_INDEX), void)
 
 
 def _spread(mask: np.ndarray, reach: int) -> np.ndarray:

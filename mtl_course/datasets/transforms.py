@@ -105,12 +105,10 @@ def joint_transform(size: int | None, augment: bool = False) -> v2.Compose:
     """
     if size is not None and (not isinstance(size, int) or size < 1):
         raise CourseError(f"size is the pixels along a side, a positive whole number or None, and not {size!r}")
-    steps: list[v2.Transform] = [] if size is None else [Fit(size, augment)]
+    steps: list[v2.Transform] = []
+    if size is not None:
+        steps += [Fit(size, augment), Crop(size, scale=CROP_AREA) if augment else PadToSquare(size)]
     if augment:
-        if size is not None:
-            steps.append(Crop(size, scale=CROP_AREA))
         steps.append(v2.RandomHorizontalFlip())
-    elif size is not None:
-        steps.append(PadToSquare(size))
     dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
     return v2.Compose([*steps, v2.ToDtype(dtypes, scale=True)])

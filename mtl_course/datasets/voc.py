@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from mtl_course.datasets import targets
-from mtl_course.datasets.photos import MaskedPhotos
-from mtl_course.datasets.photos import split as divide
-from mtl_course.datasets.reading import check_partners, files_in, read_classes
-from mtl_course.errors import CourseError, MissingFile, unknown
+from mtl_course.datasets.photos import PARTS, MaskedPhotos, part
+from mtl_course.datasets.reading import matched_files, read_classes
+from mtl_course.errors import CourseError, MissingFile, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 
 VOC_CLASSES = (
@@ -21,29 +20,20 @@ DATA = Path(__file__).parents[2] / "data"
 MEND = "get it with `python -m mtl_course data voc`, or name the folder of a VOCdevkit (root, --root, MTL_COURSE_DATA)"
 
 
-def data_root(root: str | Path | None = None) -> Path:
-    """Where data is looked for: `root`, else the environment's MTL_COURSE_DATA, else the course's own data folder.
-
-    Raises:
-        MissingFile: if MTL_COURSE_DATA is "none": then there is no VOC, whatever lies on the disk.
-    """
-    root = root or os.environ.get("MTL_COURSE_DATA") or DATA
-    if str(root) == "none":
-        raise MissingFile(f"MTL_COURSE_DATA is 'none', so no VOC is used: unset it, or {MEND}")
-    return Path(root).expanduser()
-
-
 def voc_folder(root: str | Path | None = None, year: str = "2012") -> Path:
     """The folder VOC{year}, with all links resolved.
 
     Args:
-        root: that folder, or VOCdevkit, or the folder that holds VOCdevkit; None as in `data_root`.
+        root: that folder, or VOCdevkit, or the folder that holds VOCdevkit; None: the environment's MTL_COURSE_DATA,
+            else the course's own data folder.
         year: of the challenge.
 
     Raises:
-        MissingFile: if there is none.
+        MissingFile: if there is none, or MTL_COURSE_DATA is "none": then there is no VOC, whatever lies on the disk.
     """
-    root = data_root(root)
+    root = Path(root or os.environ.get("MTL_COURSE_DATA") or DATA).expanduser()
+    if str(root) == "none":
+        raise MissingFile(f"MTL_COURSE_DATA is 'none', so no VOC is used: unset it, or {MEND}")
     for folder in (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root):
         if (folder / "ImageSets" / "Segmentation").is_dir():
             return folder.resolve()
@@ -80,31 +70,27 @@ class VOC(MaskedPhotos):
         cache: bool = True,
     ) -> None:
         self.root, self.split = voc_folder(root, year), split
-        pairs = voc_pairs(self.root, split)
-        self.names = [picture.stem for picture, _ in pairs]
-        super().__init__(pairs, _known_classes(self.root), tasks, classes, size, augment, cache)
+        file = self.root / "classes.txt"
+        known = read_classes(file) if file.exists() else VOC_CLASSES
+        super().__init__(voc_pairs(self.root, split), known, tasks, classes, size, augment, cache)
 
     def borders(self, ids: np.ndarray, scale: float) -> np.ndarray:
         """The void ring, see `targets.void_ring`."""
         return targets.void_ring(ids, (self.new_ids[ids] == IGNORE_INDEX) & (ids != IGNORE_INDEX))
 
 
-def _known_classes(root: Path) -> tuple[str, ...]:
-    return read_classes(root / "classes.txt") if (root / "classes.txt").exists() else VOC_CLASSES
-
-
 def _split_names(root: Path, split: str) -> list[str]:
     files = {file.stem: file for file in (root / "ImageSets" / "Segmentation").glob("*.txt")}
-    part = {"fit": 0, "select": 1}.get(split) if "train" in files else None
-    if split not in files and part is None:
-        raise unknown("split", split, [*sorted(files), *(("fit", "select") if "train" in files else ())])
-    file = files["train" if part is not None else split]
+    if "train" in files:
+        files = dict.fromkeys(PARTS, files["train"]) | files
+    refuse_unknown("split", [split], sorted(files))
+    file = files[split]
     names = file.read_text("utf-8", errors="replace").split()
     if not names:
         raise CourseError(f"{file}: the split is empty: {MEND}")
     if bad := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
         raise CourseError(f"{file}: names of pictures are expected, and {bad[0]!r} leaves the folder: correct the line")
-    return names if part is None else [names[i] for i in divide(len(names))[part]]
+    return names if file.stem == split else part(names, split)
 
 
 def voc_pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
@@ -118,10 +104,4 @@ def voc_pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
         MissingFile: if pictures or masks are missing (how many, the first ten).
         CourseError: on an unknown split, or a name or link that leaves the folder.
     """
-    names = _split_names(folder, split)
-    pictures = files_in(folder, folder / "JPEGImages", (".jpg",))
-    masks = files_in(folder, folder / "SegmentationClass", (".png",))
-    check_partners(names, pictures, folder / "JPEGImages", "picture")
-    check_partners(names, masks, folder / "SegmentationClass", "mask")
-    check_partners(sorted(masks), pictures, folder / "JPEGImages", "picture")
-    return [(pictures[name], masks[name]) for name in names]
+    return matched_files(folder, "JPEGImages", "SegmentationClass", _split_names(folder, split))

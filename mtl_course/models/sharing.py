@@ -3,14 +3,14 @@
 Every architecture maps images (B, 3, H, W) to one prediction a task, (B, channels, H, W).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
 
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.models.trunks import UNet, conv_block
-from mtl_course.tasks import Task
+from mtl_course.tasks import Task, Tasks
 
 Trunk = nn.Module | Callable[[], nn.Module]
 
@@ -32,7 +32,7 @@ class SingleTask(nn.Module):
         tasks: by name.
     """
 
-    def __init__(self, trunk: Trunk, tasks: Mapping[str, Task]):
+    def __init__(self, trunk: Trunk, tasks: Tasks):
         super().__init__()
         if isinstance(trunk, nn.Module) and len(tasks) > 1:
             raise CourseError("SingleTask needs a trunk for each task: pass a function that makes one, such as UNet")
@@ -57,7 +57,7 @@ class HardSharing(nn.Module):
     Source: Caruana, "Multitask learning", Machine Learning 28, 1997.
     """
 
-    def __init__(self, trunk: Trunk, tasks: Mapping[str, Task]):
+    def __init__(self, trunk: Trunk, tasks: Tasks):
         super().__init__()
         self.trunk = _make(trunk)
         self.heads = nn.ModuleDict({name: head(self.trunk.out_channels, task) for name, task in tasks.items()})
@@ -85,7 +85,7 @@ ARCHITECTURES = {"single": SingleTask, "hard": HardSharing}
 TRUNKS = {"unet": UNet}
 
 
-def build(model: str, trunk: str, tasks: Mapping[str, Task], **trunk_options: Any) -> nn.Module:
+def build(model: str, trunk: str, tasks: Tasks, **trunk_options: Any) -> nn.Module:
     """A model from names, as the command line and the checkpoints give them.
 
     Args:
@@ -97,10 +97,8 @@ def build(model: str, trunk: str, tasks: Mapping[str, Task], **trunk_options: An
     Raises:
         CourseError: on an unknown name, with the nearest right one.
     """
-    if model not in ARCHITECTURES:
-        raise unknown("model", model, ARCHITECTURES)
-    if trunk not in TRUNKS:
-        raise unknown("trunk", trunk, TRUNKS)
+    refuse_unknown("model", [model], ARCHITECTURES)
+    refuse_unknown("trunk", [trunk], TRUNKS)
     built = ARCHITECTURES[model](lambda: TRUNKS[trunk](**trunk_options), tasks)
     built.recipe = {"model": model, "trunk": trunk, "trunk_options": trunk_options}
     return built

@@ -17,12 +17,12 @@ from mtl_course import __version__, models
 from mtl_course import tasks as task_makers
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.files import write_whole
-from mtl_course.tasks import Task
+from mtl_course.tasks import Task, Tasks
 
 _KEY = "mtl_course"
 
 
-def save(path: str | Path, model: nn.Module, tasks: Mapping[str, Task], *, half: bool = False) -> Path:
+def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False) -> Path:
     """Write the weights and the recipe of a model made by `models.build`, whole or not at all.
 
     Args:
@@ -34,12 +34,8 @@ def save(path: str | Path, model: nn.Module, tasks: Mapping[str, Task], *, half:
     Raises:
         CourseError: if the file cannot be written.
     """
-    about = {
-        "version": __version__,
-        "recipe": getattr(model, "recipe", None),
-        "tasks": list(tasks),
-        "classes": list(tasks["semantic"].classes) if "semantic" in tasks else [],
-    }
+    classes = list(tasks["semantic"].classes) if "semantic" in tasks else []
+    about = {"version": __version__, "recipe": getattr(model, "recipe", None), "tasks": list(tasks), "classes": classes}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
@@ -59,14 +55,12 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
     about, weights = _read(Path(path))
     tasks = task_makers.make(about["tasks"], about["classes"])
     if model is None:
-        if about["recipe"] is None:
-            raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
         recipe = about["recipe"]
+        if recipe is None:
+            raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
         model = models.build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
     try:
-        model.load_state_dict(
-            {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-        )
+        model.load_state_dict(weights)  # float16 becomes what the model has
     except RuntimeError as error:
         raise CourseError(f"{path} holds the weights of another model than the one to fill: {_first(error)}") from error
     return model.eval(), tasks
@@ -80,13 +74,9 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             about = (file.metadata() or {}).get(_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
     except (SafetensorError, OSError) as error:
-        raise CourseError(
-            f"{path} is damaged or no safetensors file: train or fetch it again ({_first(error)})"
-        ) from error
+        raise CourseError(f"{path} is damaged or no safetensors file: get it anew ({_first(error)})") from error
     if about is None:
-        raise CourseError(
-            f"{path} was not written by mtl_course: expected a checkpoint of `python -m mtl_course train`"
-        )
+        raise CourseError(f"{path} was not written by mtl_course: expected is a file of `python -m mtl_course train`")
     return json.loads(about), weights
 
 
@@ -112,7 +102,7 @@ class Keeper:
         folder: for best.safetensors, last.safetensors and history.csv, or None.
     """
 
-    def __init__(self, model: nn.Module, tasks: Mapping[str, Task], monitor: str | None, folder: str | Path | None):
+    def __init__(self, model: nn.Module, tasks: Tasks, monitor: str | None, folder: str | Path | None):
         from mtl_course.metrics import LOWER_IS_BETTER  # torchmetrics is slow to import
 
         self.model, self.tasks = model, tasks
@@ -121,9 +111,8 @@ class Keeper:
         self.monitor = monitor or f"{first.name}.{first.score}"
         name, _, metric = self.monitor.partition(".")
         if name not in tasks or metric not in tasks[name].metric().score_names:
-            raise CourseError(
-                f"cannot monitor {self.monitor!r}: name a task and its metric, such as {first.name}.{first.score}"
-            )
+            example = f"{first.name}.{first.score}"
+            raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {example}")
         self.sign = -1 if metric in LOWER_IS_BETTER else 1
         self.best_score = -torch.inf
         self.best: dict[str, Tensor] | None = None
@@ -132,17 +121,13 @@ class Keeper:
         """Look at the newest row; without validation scores the newest epoch is the best."""
         score = self.sign * history[-1].get(self.monitor, self.sign * torch.inf)
         score = -torch.inf if math.isnan(score) else score
-        if score >= self.best_score:
+        if is_best := score >= self.best_score:
             self.best_score = score
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            self._write("best.safetensors")
-        self._write("last.safetensors")
         if self.folder is not None:
+            for name in ("best", "last") if is_best else ("last",):
+                save(self.folder / f"{name}.safetensors", self.model, self.tasks)
             write_history(self.folder / "history.csv", history)
-
-    def _write(self, name: str) -> None:
-        if self.folder is not None:
-            save(self.folder / name, self.model, self.tasks)
 
     def restore(self) -> None:
         """Put the best weights into the model."""

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mtl_course.errors import CourseError, unknown
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import losses, valid_pixels
-from mtl_course.tasks import Task
+from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.checkpoints import Keeper
 
 if TYPE_CHECKING:
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 
 Scores = dict[str, dict[str, float]]
 Row = dict[str, float]
-Terms = tuple[Tensor, dict[str, Tensor]]
+Device = str | torch.device
+Omega = Callable[[nn.Module], Tensor]
 RULES = ("equal",)
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: Device = "auto") -> torch.device:
     """The device to compute on: cuda if there is one, else mps, else cpu; or the one named.
 
     Raises:
@@ -38,12 +39,12 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        raise CourseError(f"device {name!r} is not available here: choose auto, cpu, cuda or mps") from error
+        raise CourseError(f"device {str(name)!r} is not available here: choose auto, cpu, cuda or mps") from error
 
 
 def fit(
     model: nn.Module,
-    tasks: Mapping[str, Task],
+    tasks: Tasks,
     train_loader: DataLoader,
     val_loader: DataLoader | None = None,
     *,
@@ -52,8 +53,8 @@ def fit(
     weight_decay: float = 1e-4,
     rule: str = "equal",
     weights: Mapping[str, float] | None = None,
-    omega: Callable[[nn.Module], Tensor] | None = None,
-    device: str = "auto",
+    omega: Omega | None = None,
+    device: Device = "auto",
     precision: str = "fp32",
     monitor: str | None = None,
     checkpoint: str | Path | None = None,
@@ -86,16 +87,14 @@ def fit(
         CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
             or a loss that is not finite (the weights are then those before the step).
     """
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    objective = Objective(tasks, rule, weights, omega)
+    objective = Objective(tasks, rule, weights, omega, precision)
     keeper = Keeper(model, tasks, monitor, checkpoint)
     place = choose_device(device)
     optimizer = torch.optim.AdamW(model.to(place).parameters(), lr=lr, weight_decay=weight_decay)
     steps = epochs * _count(train_loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     bar = tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5)
-    trainer = _Trainer(model, objective, optimizer, schedule, place, precision, bar)
+    trainer = _Trainer(model, objective, optimizer, schedule, place, bar)
     history: list[Row] = []
     try:
         for epoch in range(1, epochs + 1):
@@ -116,23 +115,19 @@ class Objective:
     """L(θ) = Σ αᵢ Lᵢ + Ω(θ), over the tasks that a batch has; see `fit` for the arguments."""
 
     def __init__(
-        self,
-        tasks: Mapping[str, Task],
-        rule: str = "equal",
-        weights: Mapping[str, float] | None = None,
-        omega: Callable[[nn.Module], Tensor] | None = None,
-    ):
-        if rule not in RULES:
-            raise unknown("rule", rule, RULES)
-        if wrong := [name for name in weights or {} if name not in tasks]:
-            raise unknown("task", wrong[0], tasks)
-        self.tasks, self.omega = tasks, omega
-        self.alpha = {name: float((weights or {}).get(name, 1)) for name in tasks}
+        self, tasks: Tasks, rule: str, weights: Mapping[str, float] | None, omega: Omega | None, precision: str
+    ) -> None:
+        weights = weights or {}
+        refuse_unknown("rule", [rule], RULES)
+        refuse_unknown("task", weights, tasks)
+        refuse_unknown("precision", [precision], PRECISIONS)
+        self.tasks, self.omega, self.dtype = tasks, omega, PRECISIONS[precision]
+        self.alpha = {name: float(weights.get(name, 1)) for name in tasks}
 
-    def __call__(self, model: nn.Module, batch: Mapping[str, Tensor], precision: str = "fp32") -> Terms:
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """L, and the Lᵢ behind it; no Lᵢ if the batch has no valid pixel at all."""
         images = batch["image"]
-        with torch.autocast(images.device.type, PRECISIONS[precision], enabled=precision != "fp32"):
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             predictions = model(images)
         terms = losses({name: p.float() for name, p in predictions.items()}, batch, self.tasks)
         total = sum((self.alpha[name] * loss for name, loss in terms.items()), images.new_zeros(()))
@@ -148,7 +143,6 @@ class _Trainer:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     place: torch.device
-    precision: str
     bar: tqdm
 
     def epoch(self, loader: DataLoader, number: int) -> Row:
@@ -162,11 +156,9 @@ class _Trainer:
         _refuse_empty(name for name, values in seen.items() if not values)
         return {f"loss/{name}": float(torch.stack(values).mean()) for name, values in seen.items()}
 
-    def step(self, batch: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    def step(self, batch: Batch, where: str) -> dict[str, Tensor]:
         """One step down the gradient of L; the losses before it."""
-        total, terms = self.objective(
-            self.model, _ready(batch, self.objective.tasks, self.place, where), self.precision
-        )
+        total, terms = self.objective(self.model, _ready(batch, self.objective.tasks, self.place, where))
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
             raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
@@ -179,12 +171,7 @@ class _Trainer:
 
 
 def evaluate(
-    model: nn.Module,
-    tasks: Mapping[str, Task],
-    loader: Iterable[Mapping[str, Tensor]],
-    device: str | torch.device = "auto",
-    *,
-    progress: bool = True,
+    model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *, progress: bool = True
 ) -> Scores:
     """The scores of every task over all batches, with the model in evaluation mode.
 
@@ -199,17 +186,11 @@ def evaluate(
 
 
 def run_metrics(
-    model: nn.Module,
-    tasks: Mapping[str, Task],
-    loader: Iterable[Mapping[str, Tensor]],
-    device: str | torch.device = "auto",
-    *,
-    progress: bool = True,
+    model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *, progress: bool = True
 ) -> dict[str, "Metric"]:
     """The filled metrics behind `evaluate`, for what is more than a number, such as a confusion matrix."""
-    place = choose_device(device) if isinstance(device, str) else device
+    place = choose_device(device)
     metrics = {name: task.metric() for name, task in tasks.items()}
-    empty = set(tasks)
     was_training = model.training
     model.to(place).eval()
     try:
@@ -218,22 +199,19 @@ def run_metrics(
                 batch = _ready(batch, tasks, torch.device("cpu"), f"batch {index}")
                 predictions = model(batch["image"].to(place))
                 for name in (name for name in tasks if name in batch and valid_pixels(batch[name]).any()):
-                    empty.discard(name)
                     metrics[name].update(tasks[name].decode(predictions[name]).cpu(), batch[name])
     finally:
         model.train(was_training)
-    _refuse_empty(name for name in tasks if name in empty)
+    _refuse_empty(name for name, metric in metrics.items() if not metric.update_called)
     return metrics
 
 
-def _ready(
-    batch: Mapping[str, Tensor], tasks: Mapping[str, Task], place: torch.device, where: str
-) -> dict[str, Tensor]:
+def _ready(batch: Batch, tasks: Tasks, place: torch.device, where: str) -> dict[str, Tensor]:
     """The batch on its device, after its targets were checked; on a GPU a wrong class id would end the process."""
     if "image" not in batch:
         raise CourseError(f"{where}: a batch needs 'image', and this one has {', '.join(batch)}")
     wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
-    for name in wanted.keys() & tasks.keys():
+    for name in list(wanted)[1:]:  # without the image
         tasks[name].check(batch[name], where)
         image, target = batch["image"].shape, batch[name].shape
         if image[0] != target[0] or image[-2:] != target[-2:]:
@@ -245,7 +223,7 @@ def _ready(
 
 
 def _count(loader: DataLoader) -> int:
-    if len(loader) == 0:
+    if not len(loader):
         raise CourseError("the training data gives no batch: add pictures or make the batch smaller")
     return len(loader)
 
