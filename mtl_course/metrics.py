@@ -62,9 +62,11 @@ class SegmentationScores(Metric):
     @property
     def confusion(self) -> Tensor:
         """Pixel counts over all pictures, int64 (K, K), rows = truth, columns = prediction."""
-        return self._per_image().sum(0)
+        return self.per_image.sum(0)
 
-    def _per_image(self) -> Tensor:
+    @property
+    def per_image(self) -> Tensor:
+        """Pixel counts of each picture, int64 (pictures, K, K), rows = truth, columns = prediction."""
         empty = torch.zeros(0, len(self.classes), len(self.classes), dtype=torch.int64, device=self.device)
         # After torchmetrics has gathered the processes, the list is one tensor.
         parts = self.confusions if isinstance(self.confusions, list) else [self.confusions]
@@ -72,7 +74,7 @@ class SegmentationScores(Metric):
 
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, each in [0, 1] or NaN."""
-        per_image = self._per_image()
+        per_image = self.per_image
         total = per_image.sum(0)
         ious = iou(total)
         accuracy = total.diagonal().sum() / total.sum()
