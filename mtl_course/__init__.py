@@ -14,7 +14,3 @@ def __getattr__(name: str):
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'mtl_course' has no attribute {name!r}; it has {', '.join(_SUBMODULES)}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_SUBMODULES])

@@ -7,7 +7,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CourseError as error:
         print(f"mtl_course: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a path that no file system takes, a folder in the place of a file ...
+        print(
+            f"mtl_course: {error.filename or 'a file'}: {error.strerror or error}: look at this path", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("mtl_course: interrupted; what was written so far is whole and stays", file=sys.stderr)
         return 130
@@ -49,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--rule", default="equal", help="where the loss weights come from; default equal")
     train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
     train.add_argument("--epochs", type=_positive, default=10)
-    train.add_argument("--lr", type=float, default=3e-3, help="highest learning rate of the cycle; default 0.003")
+    train.add_argument("--lr", type=_rate, default=3e-3, help="highest learning rate of the cycle; default 0.003")
     train.add_argument("--precision", default="fp32", help="fp32 or bf16")
     train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
     train.set_defaults(command=_train)
@@ -63,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--root", type=Path, default=Path("data"), help="folder that gets VOCdevkit; default data")
     data.add_argument("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
     data.add_argument("--size", type=_positive, default=128, help="scenes: height and width in pixels; default 128")
-    data.add_argument("--seed", type=int, default=0)
+    data.add_argument("--seed", type=_seed, default=0)
     data.set_defaults(command=_data)
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.set_defaults(command=_doctor)
@@ -71,42 +76,61 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="scenes", help="scenes, voc or folder; default scenes")
-    parser.add_argument("--root", type=Path, help="folder of the data; default for voc: MTL_COURSE_DATA or data")
-    parser.add_argument("--tasks", help="names with commas, such as semantic,depth; default the first of the data")
-    parser.add_argument("--classes", help="class names with commas: score these, ignore the others (voc)")
+    parser.add_argument("--data", help="scenes, voc or folder; default scenes")
+    parser.add_argument("--root", help="folder of the data; default for voc: MTL_COURSE_DATA or data")
+    parser.add_argument(
+        "--tasks", help="names with commas, such as semantic,depth; default all of scenes, else semantic"
+    )
+    parser.add_argument("--classes", help="class names with commas: score these, ignore the others (voc, folder)")
     parser.add_argument("--size", type=_positive, help="height and width in pixels; default scenes 64, else 128")
     parser.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
     parser.add_argument("--batch-size", type=_positive, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
+def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"a number from {low} to {high} is expected, and not {text!r}")
+        return value
+
+    return read
+
+
+_positive, _seed, _rate = _number(int, 1, 10**7), _number(int, 0, 2**62), _number(float, 1e-9, 1e3)
 
 
 def _split(text: str | None) -> list[str] | None:
-    return [word.strip() for word in text.split(",")] if text else None
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise CourseError(f"names with commas are expected, and not {text!r}")
+    return words
 
 
 def _open(arguments: argparse.Namespace, split: str, augment: bool = False) -> "Dataset":
     """The data set of one split: "fit" to learn from, "select" to choose the epoch, "val" to report."""
     from mtl_course import datasets
 
-    refuse_unknown("data", [arguments.data], SIZES)
-    size = arguments.size or SIZES[arguments.data]
-    if arguments.data == "scenes":
+    kind = arguments.data or "scenes"
+    refuse_unknown("data", [kind], SIZES)
+    size = arguments.size or SIZES[kind]
+    if kind == "scenes":
+        if arguments.root or arguments.classes:
+            raise CourseError("scenes are made, so --root and --classes say nothing: leave them out, or name --data")
         # Item i depends on (seed, i) alone, so other seeds are other pictures.
         count = {"fit": arguments.samples, "select": max(arguments.samples // 4, 8), "val": 200}[split]
         offset = {"fit": 0, "select": 1_000_003, "val": 2_000_003}[split]
         return datasets.Scenes(count, size=size, seed=arguments.seed + offset, tasks=_split(arguments.tasks))
     options = {"classes": _split(arguments.classes), "size": size, "augment": augment}
     options["tasks"] = _split(arguments.tasks) or ["semantic"]
-    if arguments.data == "voc":
+    if kind == "voc":
         return datasets.VOC(arguments.root, split=split, **options)
     if arguments.root is None:
         raise CourseError("--data folder needs --root: a folder that holds images/ and masks/")
@@ -132,14 +156,22 @@ def _train(arguments: argparse.Namespace) -> None:
     torch.manual_seed(arguments.seed)
     fit, select, val = (_open(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
     model = models.build(arguments.model, arguments.trunk, fit.tasks)
+    options = {name: getattr(arguments, name) for name in ("epochs", "lr", "device")}
+    choices = {
+        "rule": arguments.rule,
+        "precision": arguments.precision,
+        "weights": _weights(arguments, list(fit.tasks)),
+    }
+    training.Objective(fit.tasks, omega=None, **choices)  # refuses before anything is written
+    training.choose_device(arguments.device)
+    if (arguments.out / "best.safetensors").exists():
+        raise CourseError(f"{arguments.out} holds a run already: choose another --out, or move it away")
     config = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items() if key != "command"}
     write_whole(arguments.out / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
     print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
           f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
     loaders = _loader(fit, arguments, shuffle=True), _loader(select, arguments)
-    options = {name: getattr(arguments, name) for name in ("epochs", "lr", "rule", "device", "precision")}
-    options |= {"weights": _weights(arguments, list(fit.tasks)), "checkpoint": arguments.out}
-    training.fit(model, fit.tasks, *loaders, **options)
+    training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options, **choices)
     _report(training.evaluate(model, fit.tasks, _loader(val, arguments), arguments.device))
     print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
 
@@ -158,13 +190,18 @@ def _weights(arguments: argparse.Namespace, names: list[str]) -> dict[str, float
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    """Score a checkpoint on the val split of the data (of a folder: its select part)."""
+    """Score a checkpoint on the val split of the data (of a folder: its select part).
+
+    What is not said of the data is taken from config.yaml beside the checkpoint.
+    """
     from mtl_course import training
     from mtl_course.files import write_whole
 
     model, tasks = training.load(arguments.checkpoint)
+    _recall(arguments)
     arguments.tasks = arguments.tasks or ",".join(tasks)
     data = _open(arguments, "val")
+    print(f"{len(data)} pictures of {arguments.data or 'scenes'}; tasks {', '.join(data.tasks)}")
     refuse_unknown("task of this checkpoint", data.tasks, tasks)
     for name, task in data.tasks.items():
         if task.classes != tasks[name].classes:
@@ -176,6 +213,17 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     _report(scores)
     if arguments.json:
         write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
+
+
+def _recall(arguments: argparse.Namespace) -> None:
+    """Fill in how the checkpoint's run read its data, as long as the same data is meant."""
+    import yaml
+
+    file = arguments.checkpoint.with_name("config.yaml")
+    config = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    if arguments.data in (None, config.get("data")):
+        for name in ("data", "root", "classes", "size"):
+            setattr(arguments, name, getattr(arguments, name) or config.get(name))
 
 
 def _report(scores: dict[str, dict[str, float]]) -> None:

@@ -7,6 +7,10 @@ from difflib import get_close_matches
 class CourseError(ValueError):
     """A mistake that the user can mend; its text is the whole message."""
 
+    def __init__(self, text: str = ""):
+        # From a loader's worker process torch hands on the whole traceback as text; its last line is ours.
+        super().__init__(text.strip().splitlines()[-1].partition(": ")[2] if "Original Traceback" in text else text)
+
 
 class MissingFile(CourseError, FileNotFoundError):
     """A file or folder that should be there and is not."""

@@ -44,7 +44,7 @@ def write_whole(path: str | Path, content: bytes) -> Path:
         CourseError: if the disk is full or the folder cannot be made or written; an older file stays as it was.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{path.name}.{os.getpid()}.part"
     with told(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:

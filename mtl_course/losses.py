@@ -160,7 +160,7 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
     """
     valid = valid_pixels(target)
     known = target.where(valid[:, None], 0)
-    return _mean(1 - F.cosine_similarity(prediction, known, dim=1), valid)
+    return _mean(1 - F.cosine_similarity(prediction, known, dim=1, eps=1e-4), valid)
 
 
 def losses(
@@ -177,21 +177,25 @@ def losses(
         CourseError: if a prediction is missing, or does not fit its target.
     """
     present = [name for name in tasks if name in batch]
-    refuse_unknown("prediction", present, predictions)
-    if not present:
-        return {}
-    valid = torch.stack([valid_pixels(batch[name]).any() for name in present]).tolist()  # one wait for the GPU
-    return {name: _task_loss(tasks[name], predictions[name], batch[name]) for name, v in zip(present, valid) if v}
+    valid = [valid_pixels(batch[name]).any() for name in present]
+    found = torch.stack(valid).tolist() if valid else []  # one wait for the GPU
+    present = [name for name, has_pixels in zip(present, found) if has_pixels]
+    check_predictions(predictions, batch, tasks, present)
+    return {name: tasks[name].loss(predictions[name], batch[name]) for name in present}
 
 
-def _task_loss(task: "Task", prediction: Tensor, target: Tensor) -> Tensor:
-    expected = (target.shape[0], task.channels, *target.shape[-2:])
-    if tuple(prediction.shape) != expected:
-        raise CourseError(
-            f"task {task.name!r}: the target {tuple(target.shape)} needs a prediction of shape {expected}, "
-            f"and the model gave {tuple(prediction.shape)}"
-        )
-    return task.loss(prediction, target)
+def check_predictions(
+    predictions: Mapping[str, Tensor], batch: Mapping[str, Tensor], tasks: Mapping[str, "Task"], names: Iterable[str]
+) -> None:
+    """Refuse predictions of the tasks `names` that are missing or do not have the shape that their target needs."""
+    refuse_unknown("prediction", names, predictions)
+    for name in names:
+        found, target = tuple(predictions[name].shape), tuple(batch[name].shape)
+        expected = (target[0], tasks[name].channels, *target[-2:])
+        if found != expected:
+            raise CourseError(
+                f"task {name!r}: the target {target} needs a prediction of shape {expected}, and the model gave {found}"
+            )
 
 
 def l2(parameters: Iterable[Tensor], strength: float) -> Tensor:

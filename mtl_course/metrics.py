@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
+from torchmetrics.utilities import dim_zero_cat
 
 from mtl_course.losses import IGNORE_INDEX, valid_pixels
 
@@ -67,10 +68,7 @@ class SegmentationScores(Metric):
     @property
     def per_image(self) -> Tensor:
         """Pixel counts of each picture, int64 (pictures, K, K), rows = truth, columns = prediction."""
-        empty = torch.zeros(0, len(self.classes), len(self.classes), dtype=torch.int64, device=self.device)
-        # After torchmetrics has gathered the processes, the list is one tensor.
-        parts = self.confusions if isinstance(self.confusions, list) else [self.confusions]
-        return torch.cat([empty, *parts])
+        return dim_zero_cat(self.confusions)
 
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, each in [0, 1] or NaN."""

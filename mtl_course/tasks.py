@@ -1,7 +1,8 @@
 """A task: what one head answers, how its loss and score are computed, and which colours draw it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -52,8 +53,8 @@ class Task:
 
     @property
     def colors(self) -> tuple[str, ...]:
-        """One colour a class, the same in every picture."""
-        return PALETTE[: len(self.classes)]
+        """One colour a class, the same in every picture; after 22 classes they come again."""
+        return tuple(islice(cycle(PALETTE), len(self.classes)))
 
     def decode(self, prediction: Tensor) -> Tensor:
         """What the head's output says, in the form of the target.
@@ -149,14 +150,20 @@ def make(names: Iterable[str], classes: Sequence[str] = ()) -> dict[str, Task]:
     return pick({task.name: task for task in every}, names)
 
 
+def restore(name: str, kind: Kind, classes: Sequence[str]) -> Task:
+    """The task that a checkpoint describes, with the loss and score that are usual for its kind."""
+    makers = {"binary": foreground, "boundary": boundary, "depth": depth, "direction": normals}
+    return semantic(classes, name) if kind == "classes" else replace(makers[kind](name), classes=tuple(classes))
+
+
 def pick(tasks: Tasks, names: Iterable[str]) -> dict[str, Task]:
     """Some of `tasks`, in the order of `names` (or the one of that name).
 
     Raises:
-        CourseError: on no name, or an unknown one, with the nearest right one.
+        CourseError: on no name, one that comes twice, or an unknown one, with the nearest right one.
     """
     names = [names] if isinstance(names, str) else list(names)
     refuse_unknown("task", names, tasks)
-    if not names:
-        raise CourseError(f"tasks must name one or more of {', '.join(tasks)}")
+    if not names or len(set(names)) < len(names):
+        raise CourseError(f"tasks must name one or more of {', '.join(tasks)}, each once, and not {names}")
     return {name: tasks[name] for name in names}

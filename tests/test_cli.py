@@ -5,10 +5,15 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
+from voc_fixture import save_mask
 
-from mtl_course.__main__ import main
+from mtl_course import datasets
+from mtl_course.__main__ import _open, _parser, main
 
 QUICK = ["--epochs", "1", "--samples", "12", "--size", "16", "--batch-size", "6", "--device", "cpu"]
 
@@ -38,6 +43,48 @@ def test_evaluate_prints_and_writes_the_scores(run, capsys):
     assert f"{scores['depth']['abs_error']:.4f}" in capsys.readouterr().out
 
 
+def test_splits_of_scenes_share_no_picture():
+    arguments = _parser().parse_args(["train", "--size", "16", "--samples", "8"])
+    first = [_open(arguments, split)[0]["image"] for split in ("fit", "select", "val")]
+    assert not any(torch.equal(first[i], first[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_one_seed_gives_the_same_weights_and_another_does_not(tmp_path):
+    weights = []
+    for out, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        assert main(["train", "--tasks", "semantic", "--seed", seed, "--out", str(tmp_path / out), *QUICK]) == 0
+        weights.append((tmp_path / out / "best.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of 10 pictures of leaves."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / part).mkdir()
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"images/{i}.png")
+        save_mask(rng.integers(0, 2, (20, 20)).astype(np.uint8), tmp_path / f"masks/{i}.png")
+    (tmp_path / "classes.txt").write_text("nothing\nleaf\n")
+    return tmp_path
+
+
+def test_a_folder_is_split_augmented_to_learn_from_and_its_classes_are_kept(photos, monkeypatch, capsys):
+    made, folder = [], datasets.Folder
+    monkeypatch.setattr(datasets, "Folder", lambda *args, **kwargs: made.append(folder(*args, **kwargs)) or made[-1])
+    options = ["--data", "folder", "--root", str(photos), "--size", "16", "--device", "cpu"]
+    assert main(["train", "--epochs", "1", "--out", str(photos / "run"), *options]) == 0
+    fit, select, val = made
+    assert len(fit) == 8 and not set(fit.names) & set(select.names) and val.names == select.names
+    assert [data.augment for data in made] == [True, False, False]
+    evaluate = ["evaluate", "--checkpoint", str(photos / "run/best.safetensors"), *options]
+    assert main(evaluate) == 0
+    (photos / "classes.txt").write_text("nothing\nstem\n")
+    assert main(evaluate) == 2
+    assert "knows the classes nothing, leaf for 'semantic', and this data nothing, stem" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -48,6 +95,12 @@ def test_evaluate_prints_and_writes_the_scores(run, capsys):
         (["--data", "scene"], "unknown data 'scene': did you mean 'scenes'"),
         (["--weights", "1,2"], "--weights needs 1 numbers >= 0 for semantic"),
         (["--weights", "x"], "--weights needs 1 numbers"),
+        (["--weights", "0"], "not all 0"),
+        (["--tasks", ","], "names with commas are expected"),
+        (["--tasks", "depth,depth"], "each once"),
+        (["--classes", "wall"], "scenes are made"),
+        (["--device", "meta"], "device 'meta' is not available"),
+        (["--data", "folder", "--root", "x" * 300], "File name too long"),
         (["--device", "cua"], "device 'cua' is not available"),
         (["--data", "folder"], "--data folder needs --root"),
         (["--data", "voc", "--root", "nowhere"], "nowhere"),
@@ -74,7 +127,32 @@ def test_out_that_cannot_be_written(tmp_path, capsys):
     assert "could not write" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["train", "--epochs", "0"], ["nothing"], ["train", "--epoch"]])
+def test_a_run_is_not_overwritten_and_a_refused_one_leaves_nothing(run, tmp_path, capsys):
+    before = (run / "config.yaml").read_bytes()
+    assert main(["train", "--out", str(run), *QUICK]) == 2
+    assert "holds a run already" in capsys.readouterr().err and (run / "config.yaml").read_bytes() == before
+    assert main(["train", "--out", str(tmp_path / "new"), "--rule", "bad", *QUICK]) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_evaluate_takes_the_size_of_the_run(run, capsys):
+    assert main(["evaluate", "--checkpoint", str(run / "best.safetensors"), "--device", "cpu"]) == 0
+    recalled = capsys.readouterr().out
+    assert main(["evaluate", "--checkpoint", str(run / "best.safetensors"), "--device", "cpu", "--size", "16"]) == 0
+    assert capsys.readouterr().out == recalled
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--epochs", "0"],
+        ["nothing"],
+        ["train", "--epoch"],
+        ["train", "--lr", "nan"],
+        ["train", "--seed", "-1"],
+        ["train", "--samples", "9" * 30],
+    ],
+)
 def test_a_wrong_command_line_exits_with_2_and_no_traceback(arguments):
     done = subprocess.run([sys.executable, "-m", "mtl_course", *arguments], capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr and done.stderr

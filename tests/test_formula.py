@@ -60,3 +60,9 @@ def test_gated_mix_weights_sum_to_one_and_follow_the_gate(per_pixel):
     assert alpha.shape == ((3, 2, 4, 4) if per_pixel else (3, 2))
     torch.testing.assert_close(alpha.sum(0), torch.ones_like(alpha[0]))
     torch.testing.assert_close(model(images), formula.mix(alpha, formula.evaluate_parts(model.parts, images)))
+
+
+def test_matrix_mix_starts_as_the_mean_of_the_parts():
+    images = torch.randn(2, 3, 4, 4)
+    model = formula.MatrixMix(parts(3), ["a", "b"])
+    torch.testing.assert_close(model(images)["b"], formula.evaluate_parts(model.parts, images).mean(0))

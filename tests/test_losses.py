@@ -172,3 +172,49 @@ def test_regularisers_worked_by_hand():
     assert losses.tie([groups[0], groups[0]], 0.5).item() == 0
     with pytest.raises(CourseError, match="same parameter shapes"):
         losses.tie([[torch.zeros(1)], [torch.zeros(2)]], 1.0)
+
+
+@pytest.mark.parametrize(("loss", "channels"), [(losses.l1, 2), (losses.cosine, 3)])
+def test_a_pixel_with_nan_in_one_channel_is_unknown(loss, channels):
+    target = torch.eye(channels)[0].reshape(1, channels, 1, 1).repeat(1, 1, 1, 2)
+    target[0, 1, 0, 0] = math.nan
+    prediction = torch.cat([torch.full((1, channels, 1, 1), 9.0), target[..., 1:]], -1).requires_grad_()
+    value = loss(prediction, target)
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6) and (prediction.grad[..., 0] == 0).all()
+
+
+def test_l1_of_two_channels_is_the_mean_over_both():
+    assert losses.l1(torch.zeros(1, 2, 1, 1), torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1)).item() == pytest.approx(2)
+
+
+def test_class_weights_that_sum_below_one_agree_with_torch():
+    logits, masks = torch.randn(1, 3, 1, 3), torch.tensor([[[0, 1, 255]]])
+    weights = torch.tensor([0.1, 0.2, 0.3])
+    expected = F.cross_entropy(logits, masks, weights, ignore_index=255)
+    torch.testing.assert_close(losses.cross_entropy(logits, masks, weights), expected)
+
+
+def test_dice_leaves_out_a_class_that_is_predicted_and_not_there():
+    """All class 0; p = ½ for it and for class 2: 1 - 2·2/(2 + 4), and class 2 does not count."""
+    logits = torch.tensor([0.0, -100, 0]).reshape(1, 3, 1, 1).expand(1, 3, 1, 4)
+    assert losses.dice(logits, torch.zeros(1, 1, 4, dtype=torch.long)).item() == pytest.approx(1 / 3)
+
+
+def test_focal_with_a_root_has_a_finite_gradient_at_certainty():
+    logits = torch.tensor([100.0, -100]).reshape(1, 2, 1, 1).requires_grad_()
+    losses.focal(logits, torch.zeros(1, 1, 1, dtype=torch.long), gamma=0.5).backward()
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+def test_boundary_loss_of_one_kind_alone_is_the_cross_entropy(kind):
+    value = losses.boundary_loss(torch.zeros(1, 1, 2, 3), torch.full((1, 2, 3), kind))
+    assert value.item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 4, 4), (2, 2, 4, 4), (2, 1, 3, 4), (2, 1, 4, 5)])
+def test_losses_refuse_predictions_of_another_shape(shape):
+    with pytest.raises(CourseError, match=r"needs a prediction of shape \(2, 1, 4, 4\)"):
+        batch = {"foreground": torch.zeros(2, 4, 4, dtype=torch.long)}
+        losses.losses({"foreground": torch.zeros(shape)}, batch, tasks.make(["foreground"]))

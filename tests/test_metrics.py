@@ -87,11 +87,13 @@ def test_depth_errors_worked_by_hand():
     assert result["delta1"] == pytest.approx(2 / 3)
 
 
-def test_angles_worked_by_hand():
-    def at(degrees):
-        radians = torch.tensor(degrees).deg2rad()
-        return torch.stack([radians.sin(), radians.cos(), torch.zeros_like(radians)]).reshape(1, 3, 1, -1)
+def at(degrees):
+    """Unit vectors (1, 3, 1, W) at these angles."""
+    radians = torch.tensor(degrees).deg2rad()
+    return torch.stack([radians.sin(), radians.cos(), torch.zeros_like(radians)]).reshape(1, 3, 1, -1)
 
+
+def test_angles_worked_by_hand():
     result = scores(metrics.DirectionScores(), (at([0.0, 10.0, 20.0, 90.0]), at([0.0, 0.0, 0.0, 0.0])))
     assert result["mean_angle"] == pytest.approx(30, abs=1e-3)
     assert (result["within_11"], result["within_22"], result["within_30"]) == (0.5, 0.75, 0.75)
@@ -107,3 +109,50 @@ def test_score_names_are_those_computed(maker):
         ones.long() if maker is metrics.BoundaryScores else ones,
     )
     assert tuple(metric.compute()) == tuple(metric.score_names)
+
+
+def test_miou_per_image_is_the_mean_over_a_pictures_classes_then_over_pictures():
+    """Picture 1 holds a, b, c with IoU ½, 0, 1 (mean ½); picture 2 is all a, right (1). Pooled it would be 5/8."""
+    target, prediction = torch.tensor([[[0, 1, 2, 2]], [[0] * 4]]), torch.tensor([[[0, 0, 2, 2]], [[0] * 4]])
+    assert scores(metrics.SegmentationScores("abc"), (prediction, target))["miou_per_image"] == pytest.approx(0.75)
+
+
+def test_boundary_with_a_tolerance_of_two():
+    target = torch.zeros(1, 5, 9, dtype=torch.long)
+    target[0, :, 2] = 1
+    assert scores(metrics.BoundaryScores(2), (target.roll(2, 2), target))["f1"] == 1
+    assert scores(metrics.BoundaryScores(2), (target.roll(3, 2), target))["f1"] == 0
+
+
+def test_boundary_predicted_on_ignored_pixels_counts_nowhere():
+    target = torch.tensor([[[1, 0, 0, 0, 255]]])
+    prediction = torch.tensor([[[1, 0, 0, 0, 1]]])
+    assert scores(metrics.BoundaryScores(), (prediction, target)) == {"f1": 1, "precision": 1, "recall": 1}
+
+
+def test_no_boundary_and_none_predicted_is_nan():
+    nothing = torch.zeros(1, 3, 3, dtype=torch.long)
+    assert math.isnan(scores(metrics.BoundaryScores(), (nothing, nothing))["f1"])
+
+
+@pytest.mark.parametrize(("depth", "counts"), [(1.24, 1), (1.26, 0), (1 / 1.24, 1), (1 / 1.26, 0)])
+def test_delta1_is_a_factor_of_one_and_a_quarter(depth, counts):
+    one = torch.ones(1, 1, 1, 1)
+    assert scores(metrics.DepthScores(), (one * depth, one))["delta1"] == counts
+
+
+def test_angles_just_inside_and_outside_their_limits():
+    angles = at([11.0, 11.5, 22.0, 23.0, 29.5, 30.5])
+    result = scores(metrics.DirectionScores(), (angles, at([0.0] * 6)))
+    assert [result[f"within_{limit}"] * 6 for limit in (11, 22, 30)] == pytest.approx([1, 3, 5])
+
+
+def test_equal_directions_and_unknown_ones():
+    """Rounding may give a cosine above 1, whose angle must not be NaN; a NaN in the target counts nowhere."""
+    target = torch.nn.functional.normalize(torch.randn(1, 3, 32, 32), dim=1)
+    assert (target.square().sum(1) > 1).any()
+    assert scores(metrics.DirectionScores(), (target, target))["mean_angle"] < 0.1
+    hidden = target.clone()
+    hidden[0, 1, 0] = math.nan
+    result = scores(metrics.DirectionScores(), (target, hidden))
+    assert result["mean_angle"] < 0.1 and result["within_11"] == 1

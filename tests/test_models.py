@@ -86,3 +86,32 @@ def test_build_refuses_unknown_names():
         models.build("hrad", "unet", TASKS)
     with pytest.raises(CourseError, match="unknown trunk 'unit': did you mean 'unet'"):
         models.build("hard", "unit", TASKS)
+
+
+def test_unet_skips_carry_a_pixel_past_the_deeper_levels():
+    trunk = models.UNet((4, 6, 8)).eval()
+    for block in trunk.down[1:]:
+        block.register_forward_hook(lambda module, args, output: torch.zeros_like(output))
+    image = torch.rand(1, 3, 16, 16)
+    changed = image.clone()
+    changed[..., 5, 6] += 1
+    assert (trunk(image) != trunk(changed))[..., 5, 6].any()
+
+
+def test_unet_keeps_the_largest_of_four():
+    seen = []
+    trunk = models.UNet((4, 6)).eval()
+    trunk.down[0].register_forward_hook(lambda module, args, output: seen.append(output))
+    trunk.down[1].register_forward_hook(lambda module, args, output: seen.append(args[0]))
+    trunk(torch.rand(1, 3, 8, 8))
+    fine, coarse = seen
+    assert torch.equal(coarse, fine.reshape(1, 4, 4, 2, 4, 2).amax((3, 5)))
+
+
+def test_pictures_too_small_for_the_levels_are_refused():
+    model = models.UNet((4, 6, 8))
+    with pytest.raises(CourseError, match="needs 4 or more pixels a side"):
+        model(torch.rand(2, 3, 3, 8))
+    with pytest.raises(CourseError, match="needs 8 or more pixels a side"):
+        model(torch.rand(1, 3, 4, 4))
+    assert model.eval()(torch.rand(1, 3, 4, 4)).shape == (1, 4, 4, 4)

@@ -94,3 +94,42 @@ def test_confusion_matrix_writes_shares_and_a_dash_where_there_is_no_truth():
     fig = plotting.confusion_matrix(torch.tensor([[3, 1], [0, 0]]), ["a", "b"])
     assert [text.get_text() for text in fig.axes[0].texts] == ["0.75", "0.25", "–", "–"]
     plt.close(fig)
+
+
+def test_one_far_pixel_leaves_the_other_depths_apart():
+    depth = torch.linspace(1, 2, 400).reshape(1, 20, 20)
+    depth[0, 0, 0] = 1000
+    rgb = plotting.colorize(depth, tasks.depth()).astype(int)
+    assert np.abs(rgb[1, 0] - rgb[-1, -1]).max() > 50
+
+
+def test_overlay_colours_class_0_where_it_is_no_background():
+    room, mask = tasks.semantic(["wall", "cat"]), torch.zeros(1, 1, dtype=torch.long)
+    image = torch.ones(3, 1, 1)
+    assert (plotting.overlay(image, mask, room) != plotting.as_rgb(image)).all()
+
+
+def test_panel_shows_each_row_its_own_prediction():
+    ids = torch.tensor([[[1]], [[2]]])
+    samples = [{"image": torch.rand(3, 1, 1), "semantic": mask} for mask in ids]
+    fig = plotting.panel(samples, {"semantic": SEMANTIC}, {"semantic": ids.flip(0)})
+    shown = [ax.images[0].get_array() for ax in fig.axes]
+    assert np.array_equal(shown[2], plotting.colorize(ids[1], SEMANTIC)) and np.array_equal(shown[5], shown[1])
+    plt.close(fig)
+
+
+def test_curves_count_from_1_or_lie_at_x():
+    for x, expected in ((None, [1, 2, 3]), ([5, 7, 9], [5, 7, 9])):
+        fig = plotting.curves({"a": [3, 2, 1]}, "epoch", "loss", x)
+        assert list(fig.axes[0].lines[0].get_xdata()) == expected
+        assert (fig.axes[0].get_xlabel(), fig.axes[0].get_ylabel()) == ("epoch", "loss")
+        plt.close(fig)
+
+
+def test_confusion_matrix_has_the_truth_down_and_the_prediction_across():
+    fig = plotting.confusion_matrix(torch.tensor([[3, 1], [0, 2]]), ["a", "b"])
+    ax = fig.axes[0]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true")
+    assert [label.get_text() for label in ax.get_xticklabels() + ax.get_yticklabels()] == ["a", "b"] * 2
+    assert [text.get_position() for text in ax.texts if text.get_text() == "0.25"] == [(1, 0)]  # (column, row)
+    plt.close(fig)

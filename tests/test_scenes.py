@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mtl_course.datasets import raycast
+from mtl_course.datasets import raycast, scenes
 from mtl_course.datasets.layout import draw
 from mtl_course.datasets.raycast import Scene, render
 from mtl_course.datasets.scenes import CLASSES, Scenes
@@ -110,6 +110,13 @@ def test_cached_equals_fresh():
     assert not torch.equal(data[1]["image"], first["image"])
 
 
+def test_a_pickled_set_leaves_its_memory_behind():
+    data = Scenes(3, 32)
+    before = len(pickle.dumps(data))
+    data.stack()
+    assert len(pickle.dumps(data)) == before
+
+
 def test_stack_equals_a_loader_and_workers_change_nothing():
     data = Scenes(6, 32, **KNOBS)
     batches = list(DataLoader(pickle.loads(pickle.dumps(data)), 3, num_workers=2))
@@ -140,6 +147,8 @@ def test_label_noise_moves_objects_to_other_object_classes():
     assert (wrong[objects] != clean[objects]).all() and wrong[objects].min() >= 2
     assert torch.equal(wrong[~objects], clean[~objects])
     assert 0.35 < (half != clean)[objects].float().mean() < 0.65
+    for k in range(2, 6):  # every wrong class comes up
+        assert set(wrong[clean == k].tolist()) == set(range(2, 6)) - {k}
 
 
 def test_labelled_as_a_count_and_as_a_share():
@@ -149,6 +158,14 @@ def test_labelled_as_a_count_and_as_a_share():
     depth = batch["depth"].isfinite().flatten(1)
     assert torch.equal(depth.all(1), depth.any(1)) and 0.2 < depth.all(1).float().mean() < 0.4
     assert batch["normals"].isnan().all() and (batch["boundary"] != 255).all() and (batch["foreground"] != 255).all()
+
+
+def test_tasks_and_seeds_choose_different_pictures():
+    one, two = (Scenes(40, 16, seed, labelled={"depth": 0.5, "normals": 0.5}).stack() for seed in (0, 1))
+    chosen = {
+        tuple(batch[name].isfinite()[:, 0, 0, 0].tolist()) for batch in (one, two) for name in ("depth", "normals")
+    }
+    assert len(chosen) == 4
 
 
 def test_a_larger_share_keeps_the_smaller_one():
@@ -174,6 +191,24 @@ def test_difficulty_makes_more_and_smaller_objects():
     assert count(hard) > count(easy) + 0.5 and size(hard) < size(easy)
     assert all(2 <= len(s) <= 5 for s in easy + hard)
     assert torch.isfinite(Scenes(3, 16, difficulty=1)[2]["normals"]).all()
+
+
+def test_objects_of_one_class_have_a_boundary_between_them(monkeypatch):
+    two = scene(solid("sphere", x=-0.2), solid("sphere", x=0.3, z=-5.0))
+    monkeypatch.setattr(scenes, "draw", lambda rng, difficulty: two)
+    regions = torch.from_numpy(render(two, 48).regions)
+    meet = (regions[:, :-1] == 2) & (regions[:, 1:] == 3)
+    sample = Scenes(1, 48)[0]
+    assert meet.any() and (sample["semantic"][regions >= 2] == CLASSES.index("sphere")).all()
+    assert (sample["boundary"][:, :-1][meet] == 1).all() and (sample["boundary"][:, 1:][meet] == 1).all()
+
+
+def test_noise_grows_with_difficulty(monkeypatch):
+    grey = scene(solid("sphere"))
+    monkeypatch.setattr(scenes, "draw", lambda rng, difficulty: grey)
+    clean = torch.from_numpy(render(grey, 32).image)
+    noise = [(Scenes(1, 32, difficulty=d)[0]["image"] - clean).std().item() for d in (0, 0.5, 1)]
+    assert noise == pytest.approx([0.005, 0.0275, 0.05], abs=0.003)
 
 
 def test_tasks_are_picked_in_the_given_order():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from mtl_course import tasks
+from mtl_course import losses, tasks
 from mtl_course.errors import CourseError
 
 # How protanopia, deuteranopia and tritanopia see linear RGB (Machado et al., IEEE TVCG 2009, severity 1).
@@ -81,3 +81,22 @@ def test_wrong_targets_are_refused_in_one_sentence(task, target, sentence):
 def test_right_targets_pass():
     tasks.semantic(["a", "b"]).check(torch.tensor([[[0, 1, 255]]]), "here")
     tasks.depth().check(torch.full((1, 1, 2, 2), torch.nan), "here")
+
+
+@pytest.mark.parametrize(
+    ("task", "loss", "score"),
+    [
+        (tasks.semantic(["a", "b"]), losses.cross_entropy, "miou"),
+        (tasks.foreground(), losses.binary_cross_entropy, "miou"),
+        (tasks.boundary(), losses.boundary_loss, "f1"),
+        (tasks.depth(), losses.l1, "abs_error"),
+        (tasks.normals(), losses.cosine, "mean_angle"),
+    ],
+)
+def test_loss_and_score_of_each_task(task, loss, score):
+    assert task.loss is loss and task.score == score and score in task.metric().score_names
+
+
+def test_after_22_classes_the_colors_come_again():
+    colors = tasks.semantic([str(k) for k in range(25)]).colors
+    assert len(colors) == 25 and colors[22:] == tasks.PALETTE[:3]

@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader
 from mtl_course import models, tasks, training
 from mtl_course.errors import CourseError
 from mtl_course.losses import l2, losses
+from mtl_course.training.checkpoints import Keeper
+from mtl_course.training.loop import Objective
 
 TASKS = tasks.make(["foreground", "depth"])
 
@@ -73,22 +75,30 @@ def test_same_seed_same_weights():
     assert same(one, two)
 
 
-def test_the_best_epoch_is_kept_and_a_nan_score_is_not_best():
-    from mtl_course.training.checkpoints import Keeper
-
+@pytest.mark.parametrize(
+    ("monitor", "best"),
+    [("depth.abs_error", 1), ("depth.rel_error", 1), ("normals.mean_angle", 1), ("depth.delta1", 3)],
+)
+def test_the_best_epoch_is_kept_and_a_nan_score_is_not_best(monitor, best, tmp_path):
     model = small()
-    keeper = Keeper(model, TASKS, "depth.abs_error", None)
-    for score in (math.nan, 2.0, 1.0, 3.0):
+    keeper = Keeper(model, tasks.make(["depth", "normals"]), monitor, tmp_path)
+    for score in (math.nan, 2.0, 3.0, 1.0, 2.0):
         with torch.no_grad():
             next(iter(model.parameters())).fill_(score)
-        keeper.keep([{"depth.abs_error": score}])
+        keeper.keep([{monitor: score}])
+    for name, expected in (("best", best), ("last", 2)):
+        kept, _ = training.load(tmp_path / f"{name}.safetensors", small())
+        assert (next(iter(kept.parameters())) == expected).all()
     keeper.restore()
-    assert (next(iter(model.parameters())) == 1.0).all()
+    assert (next(iter(model.parameters())) == best).all()
+
+
+def test_a_run_of_nan_scores_alone_still_leaves_a_checkpoint(tmp_path):
+    Keeper(small(), TASKS, "depth.abs_error", tmp_path).keep([{"depth.abs_error": math.nan}])
+    assert (tmp_path / "best.safetensors").exists()
 
 
 def test_without_validation_the_last_epoch_stays():
-    from mtl_course.training.checkpoints import Keeper
-
     model = small()
     keeper = Keeper(model, TASKS, None, None)
     for value in (1.0, 2.0):
@@ -113,6 +123,59 @@ def test_partial_labels_a_task_absent_from_a_batch_is_left_out():
         training.evaluate(small(), TASKS, loader(data), "cpu", progress=False)
 
 
+def test_the_mean_loss_of_a_task_is_over_the_batches_that_had_it():
+    data = samples()
+    for sample in data[:4]:
+        sample["depth"] = torch.full_like(sample["depth"], math.nan)
+    batch = list(loader(data))[1]
+    expected = losses(small().train()(batch["image"]), batch, TASKS)["depth"].item()
+    history = quiet_fit(small(), loader(data), epochs=1, lr=1e-9)  # the weights stay
+    assert history[0]["loss/depth"] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("omega", [None, lambda model: l2(model.parameters(), 1.0)])
+def test_a_batch_where_every_task_is_unknown_changes_no_weight(omega):
+    model, data = small(), samples()
+    for sample in data:
+        sample["depth"] = torch.full_like(sample["depth"], math.nan)
+        sample["foreground"] = torch.full_like(sample["foreground"], 255)
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(CourseError, match="no picture of this data has a valid pixel"):
+        quiet_fit(model, loader(data), omega=omega)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    total, terms = Objective(TASKS, "equal", None, omega, "fp32")(model, next(iter(loader(data))))
+    assert not terms and total == (omega(model) if omega else 0)
+
+
+def test_fit_trains_in_training_mode():
+    model = small().eval()
+    before = model.trunk.down[0][0][1].running_mean.clone()
+    quiet_fit(model, loader(), epochs=1)
+    assert not torch.equal(before, model.trunk.down[0][0][1].running_mean)
+
+
+def test_bf16_convolves_in_bfloat16_and_takes_losses_in_float32():
+    model, seen = small(), set()
+    model.trunk.down[0][0][0].register_forward_hook(lambda module, args, output: seen.add(output.dtype))
+    quiet_fit(model, loader(), epochs=1, precision="bf16")
+    assert seen == {torch.bfloat16}
+    _, terms = Objective(TASKS, "equal", None, None, "bf16")(model, next(iter(loader())))
+    assert {loss.dtype for loss in terms.values()} == {torch.float32}
+
+
+def test_evaluate_leaves_a_model_in_evaluation_mode():
+    model = small().eval()
+    training.evaluate(model, TASKS, loader(), "cpu", progress=False)
+    assert not model.training
+
+
+def test_a_target_for_fewer_pictures_is_refused():
+    batch = next(iter(loader()))
+    batch["foreground"] = batch["foreground"][:1]
+    with pytest.raises(CourseError, match="same number of pictures"):
+        training.evaluate(small(), TASKS, [batch], "cpu", progress=False)
+
+
 def test_evaluate_uses_evaluation_mode_and_gives_the_mode_back():
     model = small().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -128,7 +191,11 @@ def test_evaluate_uses_evaluation_mode_and_gives_the_mode_back():
         ({"weights": {"dept": 1}}, "unknown task 'dept': did you mean 'depth'"),
         ({"precision": "fp16x"}, "unknown precision"),
         ({"monitor": "depth.miou"}, "cannot monitor 'depth.miou'"),
-        ({"lr": math.inf}, "epoch 1, batch 2: the loss is not finite"),
+        ({"lr": 1e30}, "epoch 1, batch 2: the loss is not finite"),
+        ({"lr": math.nan}, "a finite lr > 0"),
+        ({"epochs": 0}, "epochs >= 1"),
+        ({"weights": {"foreground": 0, "depth": 0}}, "not all 0"),
+        ({"weights": {"depth": -1}}, "finite, >= 0"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(options, sentence):
@@ -181,7 +248,7 @@ def test_an_interrupt_leaves_the_best_weights(tmp_path):
 
 
 def test_no_batch_and_no_such_device():
-    with pytest.raises(CourseError, match="gives no batch"):
+    with pytest.raises(CourseError, match="data that gives a batch, and got .* and 0 batches"):
         quiet_fit(small(), DataLoader([]))
     with pytest.raises(CourseError, match="device 'cud' is not available here"):
         training.choose_device("cud")
@@ -215,3 +282,60 @@ def test_broken_or_foreign_checkpoints_are_told_in_a_sentence(tmp_path):
     path.write_bytes(whole)
     with pytest.raises(CourseError, match="weights of another model"):
         training.load(path, models.build("hard", "unet", TASKS, channels=(4, 6)))
+
+
+@pytest.mark.parametrize("image", [torch.zeros(3, 16, 16, dtype=torch.uint8), torch.zeros(16, 16)])
+def test_images_of_another_kind_are_refused(image):
+    with pytest.raises(CourseError, match=r"expected is a dict with 'image', float32 \(B, 3, H, W\) in \[0, 1\], not"):
+        quiet_fit(small(), loader([sample | {"image": image} for sample in samples()]))
+    with pytest.raises(CourseError, match="expected is a dict with 'image'.* not list"):
+        training.evaluate(small(), TASKS, [[1, 2]], "cpu", progress=False)
+
+
+def test_evaluate_refuses_predictions_that_do_not_fit_or_are_not_finite():
+    for wrong, sentence in (
+        ({"foreground": torch.zeros(4, 1, 16, 16)}, "unknown prediction 'depth'"),
+        ({"foreground": torch.zeros(4, 1, 8, 8), "depth": torch.zeros(4, 1, 16, 16)}, "needs a prediction of shape"),
+        ({"foreground": torch.zeros(4, 1, 16, 16), "depth": torch.full((4, 1, 16, 16), math.nan)}, "is not finite"),
+    ):
+        model = torch.nn.Identity()
+        model.forward = lambda _, answer=wrong: answer
+        with pytest.raises(CourseError, match=sentence):
+            training.evaluate(model, TASKS, loader(), "cpu", progress=False)
+
+
+def test_weights_that_diverged_are_not_kept(tmp_path):
+    data = DataLoader(samples(4), 4)  # one step an epoch: the loss before it was still finite
+    with pytest.raises(CourseError, match="not finite: train it with a lower lr"):
+        quiet_fit(small(), data, loader(), epochs=3, lr=1e30, checkpoint=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_in_a_worker_stays_one_sentence():
+    data = Refusing()
+    with pytest.raises(CourseError, match=r"^x\.png: the file is empty: fetch it again$"):
+        list(DataLoader(data, 1, num_workers=1))
+
+
+class Refusing(torch.utils.data.Dataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise CourseError("x.png: the file is empty: fetch it again")
+
+
+def test_a_checkpoint_keeps_what_a_task_is(tmp_path):
+    own = {"parts": tasks.semantic(["a", "b"], "parts"), "weave": tasks.restore("weave", "binary", ["plain", "weave"])}
+    model = models.build("hard", "unet", own, channels=(4, 8))
+    _, again = training.load(training.save(tmp_path / "model.safetensors", model, own))
+    assert again == own
+
+
+def test_a_checkpoint_of_another_version_is_told(tmp_path):
+    from safetensors.torch import save_file
+
+    for about in ("{}", "[1]", '{"tasks": [{"name": "x", "kind": "y", "classes": []}], "recipe": null}'):
+        save_file({"x": torch.zeros(1)}, tmp_path / "m.safetensors", {"mtl_course": about})
+        with pytest.raises(CourseError, match="written by another version"):
+            training.load(tmp_path / "m.safetensors")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
-from voc_fixture import COLORS, SHAPES, draw, real_voc, save_mask
+from voc_fixture import COLORS, SHAPES, draw, real_voc, save_mask, write_devkit
 
 from mtl_course.datasets import VOC, VOC_CLASSES, joint_transform, reading, split
-from mtl_course.datasets.transforms import resize
+from mtl_course.datasets.transforms import fitted_size, resize
 from mtl_course.datasets.voc import voc_folder
 from mtl_course.errors import CourseError, MissingFile
 
@@ -69,6 +70,14 @@ def test_chosen_classes_come_in_their_order_and_the_others_are_ignored_in_every_
         assert (sample["boundary"][ids == SHAPES["dog"]] == 255).all()
 
 
+def test_all_classes_in_another_order_get_other_ids(voc_root):
+    names = VOC_CLASSES[:0:-1]
+    data, whole = VOC(voc_root, classes=names), VOC(voc_root)[0]["semantic"]
+    assert data.classes == ("background", *names)
+    expected = torch.where((whole == 0) | (whole == 255), whole, 21 - whole)
+    assert torch.equal(data[0]["semantic"], expected)
+
+
 def test_splits(voc_root):
     names = {split: VOC(voc_root, split=split).names for split in ("train", "val", "trainval", "fit", "select")}
     assert [len(n) for n in names.values()] == [10, 4, 14, 8, 2]
@@ -76,10 +85,23 @@ def test_splits(voc_root):
     assert names["trainval"] == names["train"] + names["val"]
 
 
+def test_a_split_of_ones_own_is_taken_as_it_stands(voc_copy):
+    (voc_copy / "ImageSets/Segmentation/fit.txt").write_text("2007_000004\n2007_000001\n")
+    assert VOC(voc_copy, split="fit").names == ["2007_000004", "2007_000001"]
+
+
+def test_the_year_chooses_the_folder(tmp_path):
+    write_devkit(tmp_path, 2, 1).rename(tmp_path / "VOCdevkit/VOC2007")
+    shutil.move(write_devkit(tmp_path / "other", 3, 1), tmp_path / "VOCdevkit/VOC2012")
+    for root in (tmp_path, tmp_path / "VOCdevkit"):
+        assert [len(VOC(root, year=year)) for year in ("2007", "2012")] == [2, 3]
+
+
 def test_split_is_drawn_by_its_seed():
     fit, select = split(10)
     assert split(10) == (fit, select) != split(10, seed=1)
     assert sorted(fit + select) == list(range(10)) and len(fit) == 8
+    assert [len(split(n)[0]) for n in (3, 4, 6, 7)] == [2, 3, 5, 6]  # rounded, not cut off
 
 
 def test_evaluation_scores_every_pixel(voc_root):
@@ -203,6 +225,34 @@ def test_two_draws_differ_and_a_seed_repeats_them(voc_root):
     assert torch.equal(one, data[0]["image"]) and not torch.equal(one, two)
 
 
+def test_augmentation_mirrors_half_and_crops_at_least_half():
+    """Every pixel of the mask says from which row and column it comes."""
+    rows, columns = np.mgrid[:80, :80].astype(np.uint8)
+    change, mirrored, areas = joint_transform(64, augment=True), [], []
+    for _ in range(40):
+        down, across = change(tv_tensors.Mask(torch.from_numpy(np.stack([rows, columns])))).tolist()
+        mirrored.append(across[0][0] > across[0][-1])
+        areas.append((abs(down[-1][0] - down[0][0]) + 1) * (abs(across[0][-1] - across[0][0]) + 1) / 80**2)
+    assert 8 < sum(mirrored) < 32
+    assert 0.45 < min(areas) < 0.65 and 0.8 < max(areas) <= 1
+
+
+def test_mirroring_alone_where_there_is_no_size(voc_root):
+    plain, data = VOC(voc_root)[0]["image"], VOC(voc_root, augment=True)
+    draws = [data[0]["image"] for _ in range(40)]
+    same = sum(torch.equal(image, plain) for image in draws)
+    assert 8 < same < 32 and sum(torch.equal(image, plain.flip(-1)) for image in draws) == 40 - same
+
+
+def test_fitted_size_leaves_room_for_crops():
+    assert fitted_size(100, 200, 64, True) == (80, 160) and fitted_size(100, 200, 64, False) == (32, 64)
+
+
+def test_pictures_are_smoothed_when_they_get_smaller():
+    noise = torch.rand(1, 64, 64)
+    assert resize(noise, (8, 8)).std() < noise.std() / 4  # the mean of four pixels alone would have half
+
+
 @pytest.mark.parametrize("size", [0, -3, 2.5, "64"])
 def test_a_size_that_is_none(size):
     with pytest.raises(CourseError, match="positive whole number"):
@@ -268,6 +318,10 @@ FAULTS = {
         lambda f: Image.fromarray(np.zeros((80, 60), np.uint16)).save(jpg(f), "PNG"),
         (f"{NAME}.jpg", "8 bits a colour"),
     ),
+    "picture of floats": (
+        lambda f: Image.new("F", (60, 80)).save(jpg(f), "TIFF"),
+        (f"{NAME}.jpg", "8 bits a colour", "mode F"),
+    ),
     "bomb": (lambda f: png(f).write_bytes(bomb()), (f"{NAME}.png", "64 million pixels", "smaller")),
     "larger bomb": (lambda f: png(f).write_bytes(bomb(60_000)), (f"{NAME}.png", "64 million pixels", "smaller")),
     "EXIF rotation not in the mask": (
@@ -281,12 +335,17 @@ FAULTS = {
         ("1 of 8 masks have no picture", "extra"),
     ),
     "split line leaves": (lambda f: split_line(f, "../../x"), ("train.txt", "'../../x'", "leaves the folder")),
+    "split line with a backslash": (lambda f: split_line(f, "..\\x"), ("train.txt", "leaves the folder")),
     "split line absolute": (lambda f: split_line(f, "/etc/x"), ("train.txt", "'/etc/x'", "leaves the folder")),
     "link leaves": (lambda f: link(jpg(f)), (f"{NAME}.jpg", "link that leaves")),
     "linked folder leaves": (lambda f: link(f / "JPEGImages"), ("JPEGImages", "link that leaves")),
     "split empty": (lambda f: (f / "ImageSets/Segmentation/train.txt").write_text("\n"), ("train.txt", "empty")),
     "folder lost": (lambda f: os.rename(f / "JPEGImages", f / "x"), ("JPEGImages", "missing")),
     "one class named": (lambda f: (f / "classes.txt").write_text("background\n"), ("classes.txt", "2 to 255")),
+    "256 classes named": (
+        lambda f: (f / "classes.txt").write_text("\n".join(map(str, range(256)))),
+        ("classes.txt", "2 to 255"),
+    ),
 }
 
 
@@ -333,8 +392,6 @@ def test_faults_are_told_in_a_sentence(voc_copy, fault):
 
 
 def test_many_lost_pictures_are_counted_and_ten_named(voc_root, tmp_path):
-    from voc_fixture import write_devkit
-
     folder = write_devkit(tmp_path, 14, 1)
     for path in sorted((folder / "JPEGImages").glob("*.jpg"))[:12]:
         path.unlink()
@@ -401,6 +458,8 @@ def test_one_bit_masks_serve_foreground_alone(voc_copy):
     ids = np.array(Image.open(png(voc_copy)))
     Image.fromarray(np.isin(ids, [8, 12, 15])).save(png(voc_copy))
     assert ids_of(VOC(voc_copy, tasks=("foreground",))[0]["foreground"]) == {0, 1}
+    with pytest.raises(CourseError, match="1-bit mask holds no class ids"):
+        VOC(voc_copy, tasks=("foreground",), classes=("cat",))
 
 
 def test_grey_levels_of_four_bits_are_refused(tmp_path):

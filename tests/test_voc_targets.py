@@ -44,3 +44,11 @@ def test_pictures_smaller_than_the_ring_and_not_square():
     for shape in ((3, 40), (40, 3), (1, 1)):
         assert (void_ring(np.full(shape, 255, np.uint8)) == 1).all()
         assert void_ring(np.zeros(shape, np.uint8)).shape == shape
+
+
+def test_the_ring_within_reach_of_a_thick_region_is_unknown():
+    """Squares of 9 ignored pixels have their middles from column 34 on; 4 + 8 pixels around them are unknown."""
+    mask = scene()
+    mask[:12, 30:] = 255
+    found = void_ring(mask)
+    assert (found[15:20, 22:45] == 255).all() and (found[15:20, 15:22] == 1).all()

@@ -1,5 +1,6 @@
 """Your own pictures: a folder of images, a folder of masks, a list of class names."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,17 +37,16 @@ class Folder(MaskedPhotos):
         augment: bool = False,
         cache: bool = True,
     ) -> None:
-        self.root, self.split = Path(root).expanduser().resolve(), split
+        self.root, self.split = Path(os.path.realpath(os.path.expanduser(root))), split
         if split is not None:
             refuse_unknown("split", [split], PARTS)
         if not self.root.is_dir():
             raise MissingFile(f"no folder {self.root}: {LAYOUT}")
         known, chosen = self._known(classes)
         pairs = matched_files(self.root, "images", "masks")
-        pairs = part(pairs, split) if split else pairs
         if not pairs:
-            raise MissingFile(f"no picture{f' in the split {split!r}' if split else ''} in {self.root}: {LAYOUT}")
-        super().__init__(pairs, known, tasks, chosen, size, augment, cache)
+            raise MissingFile(f"no picture in {self.root}: {LAYOUT}")
+        super().__init__(part(pairs, split) if split else pairs, known, tasks, chosen, size, augment, cache)
 
     def _known(self, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:
         """All class names, and those chosen of them."""

@@ -109,6 +109,8 @@ class MaskedPhotos(Dataset):
         augment: bool = False,
         cache: bool = True,
     ) -> None:
+        if not pairs:
+            raise CourseError("no picture in this part of the data: 3 or more are needed for the parts fit and select")
         self.names = [picture.stem for picture, _ in pairs]
         self.pairs, self.known, self.size, self.augment = list(pairs), tuple(known), size, augment
         self.classes = choose_classes(self.known, classes)

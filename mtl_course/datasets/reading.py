@@ -220,7 +220,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     Raises:
         CourseError: if there are fewer than 2 or more than 255, or one is there twice.
     """
-    lines = path.read_text("utf-8", errors="replace").splitlines()
+    lines = path.read_text("utf-8-sig", errors="replace").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
         raise CourseError(f"{path}: 2 to 255 different class names are expected, one a line, the background first")

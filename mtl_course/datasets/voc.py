@@ -31,7 +31,7 @@ def voc_folder(root: str | Path | None = None, year: str = "2012") -> Path:
     Raises:
         MissingFile: if there is none, or MTL_COURSE_DATA is "none": then there is no VOC, whatever lies on the disk.
     """
-    root = Path(root or os.environ.get("MTL_COURSE_DATA") or DATA).expanduser()
+    root = Path(os.path.expanduser(root or os.environ.get("MTL_COURSE_DATA") or DATA))
     if str(root) == "none":
         raise MissingFile(f"MTL_COURSE_DATA is 'none', so no VOC is used: unset it, or {MEND}")
     for folder in (root / "VOCdevkit" / f"VOC{year}", root / f"VOC{year}", root):

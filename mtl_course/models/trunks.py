@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_course.errors import CourseError
+
 
 def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """Convolution 3×3, batch norm, ReLU, keeping height and width."""
@@ -19,8 +21,8 @@ def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
 class UNet(nn.Module):
     """A small U-Net: halve the picture while the channels grow, then climb back and join what was seen on the way down.
 
-    Any height and width of at least 2^(levels - 1) pixels will do. Up-sampling is bilinear, so that no checkerboard
-    appears.
+    Any height and width of at least 2^(levels - 1) pixels will do (twice that to train on a single picture).
+    Up-sampling is bilinear, so that no checkerboard appears.
 
     Args:
         channels: of each level, from full resolution down.
@@ -33,9 +35,7 @@ class UNet(nn.Module):
         super().__init__()
         widths = [in_channels, *channels]
         self.down = nn.ModuleList(nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in zip(widths, widths[1:]))
-        self.up = nn.ModuleList(
-            conv_block(above + below, above) for above, below in zip(channels[-2::-1], channels[:0:-1])
-        )
+        self.up = nn.ModuleList(conv_block(a + b, a) for a, b in zip(channels[-2::-1], channels[:0:-1]))
         self.out_channels = channels[0]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,6 +47,12 @@ class UNet(nn.Module):
         Returns:
             (B, channels[0], H, W).
         """
+        # Batch norm needs two values a channel to learn from.
+        least = 2 ** (len(self.down) - 1 + (self.training and len(images) == 1))
+        if min(images.shape[-2:]) < least:
+            raise CourseError(
+                f"U-Net needs {least} or more pixels a side here, and the pictures are {tuple(images.shape)}"
+            )
         skips = []
         x = images
         for level, block in enumerate(self.down):

@@ -34,8 +34,8 @@ def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False
     Raises:
         CourseError: if the file cannot be written.
     """
-    classes = list(tasks["semantic"].classes) if "semantic" in tasks else []
-    about = {"version": __version__, "recipe": getattr(model, "recipe", None), "tasks": list(tasks), "classes": classes}
+    kinds = [{"name": task.name, "kind": task.kind, "classes": task.classes} for task in tasks.values()]
+    about = {"version": __version__, "recipe": getattr(model, "recipe", None), "tasks": kinds}
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
@@ -43,7 +43,7 @@ def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Task]]:
-    """The model of a checkpoint, on the CPU and in evaluation mode, and its tasks.
+    """The model of a checkpoint, on the CPU and in evaluation mode, and its tasks (with the usual loss of their kind).
 
     Args:
         path: a file that `save` wrote.
@@ -53,12 +53,14 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
         CourseError: if the file is missing, damaged, or of another model.
     """
     about, weights = _read(Path(path))
-    tasks = task_makers.make(about["tasks"], about["classes"])
-    if model is None:
+    try:
+        tasks = {task["name"]: task_makers.restore(**task) for task in about["tasks"]}
         recipe = about["recipe"]
-        if recipe is None:
+        if model is None and recipe is None:
             raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
-        model = models.build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
+        model = model or models.build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
+    except (KeyError, TypeError) as error:
+        raise CourseError(f"{path} was written by another version of mtl_course ({error}): train it anew") from error
     try:
         model.load_state_dict(weights)  # float16 becomes what the model has
     except RuntimeError as error:
@@ -71,13 +73,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise MissingFile(f"there is no checkpoint {path}: train one with `python -m mtl_course train`")
     try:
         with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get(_KEY)
+            about = json.loads((file.metadata() or {}).get(_KEY, "null"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CourseError(f"{path} is damaged or no safetensors file: get it anew ({_first(error)})") from error
     if about is None:
         raise CourseError(f"{path} was not written by mtl_course: expected is a file of `python -m mtl_course train`")
-    return json.loads(about), weights
+    return about, weights
 
 
 def _first(error: Exception) -> str:
@@ -114,8 +116,7 @@ class Keeper:
             example = f"{first.name}.{first.score}"
             raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {example}")
         self.sign = -1 if metric in LOWER_IS_BETTER else 1
-        self.best_score = -torch.inf
-        self.best: dict[str, Tensor] | None = None
+        self.best_score, self.best = -torch.inf, None
 
     def keep(self, history: Sequence[Mapping[str, float]]) -> None:
         """Look at the newest row; without validation scores the newest epoch is the best."""

@@ -13,14 +13,13 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.losses import losses, valid_pixels
+from mtl_course.losses import check_predictions, losses, valid_pixels
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.checkpoints import Keeper
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-Scores = dict[str, dict[str, float]]
 Row = dict[str, float]
 Device = str | torch.device
 Omega = Callable[[nn.Module], Tensor]
@@ -37,9 +36,10 @@ def choose_device(name: Device = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        torch.zeros(1, device=name).item()  # not every device that torch names is there, or holds numbers
     except (RuntimeError, AssertionError) as error:
         raise CourseError(f"device {str(name)!r} is not available here: choose auto, cpu, cuda or mps") from error
+    return torch.device(name)
 
 
 def fit(
@@ -90,8 +90,8 @@ def fit(
     objective = Objective(tasks, rule, weights, omega, precision)
     keeper = Keeper(model, tasks, monitor, checkpoint)
     place = choose_device(device)
+    steps = _steps(epochs, lr, train_loader)
     optimizer = torch.optim.AdamW(model.to(place).parameters(), lr=lr, weight_decay=weight_decay)
-    steps = epochs * _count(train_loader)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     bar = tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5)
     trainer = _Trainer(model, objective, optimizer, schedule, place, bar)
@@ -123,6 +123,8 @@ class Objective:
         refuse_unknown("precision", [precision], PRECISIONS)
         self.tasks, self.omega, self.dtype = tasks, omega, PRECISIONS[precision]
         self.alpha = {name: float(weights.get(name, 1)) for name in tasks}
+        if not all(0 <= alpha < math.inf for alpha in self.alpha.values()) or not any(self.alpha.values()):
+            raise CourseError(f"loss weights are finite, >= 0 and not all 0, and these are {self.alpha}")
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """L, and the Lᵢ behind it; no Lᵢ if the batch has no valid pixel at all."""
@@ -162,17 +164,17 @@ class _Trainer:
         if not torch.isfinite(total):
             values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
             raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
+        self.optimizer.zero_grad()
         if terms:
-            self.optimizer.zero_grad()
             total.backward()
-            self.optimizer.step()
+        self.optimizer.step()  # moves nothing where there is no gradient
         self.schedule.step()
         return {name: loss.detach() for name, loss in terms.items()}
 
 
 def evaluate(
     model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *, progress: bool = True
-) -> Scores:
+) -> dict[str, Row]:
     """The scores of every task over all batches, with the model in evaluation mode.
 
     Returns:
@@ -181,8 +183,7 @@ def evaluate(
     Raises:
         CourseError: if a target does not fit its task, or a task has no valid pixel at all.
     """
-    metrics = run_metrics(model, tasks, loader, device, progress=progress)
-    return {name: metric.compute() for name, metric in metrics.items()}
+    return {name: m.compute() for name, m in run_metrics(model, tasks, loader, device, progress=progress).items()}
 
 
 def run_metrics(
@@ -198,7 +199,13 @@ def run_metrics(
             for index, batch in enumerate(tqdm(loader, "evaluate", disable=not progress, unit="batch"), 1):
                 batch = _ready(batch, tasks, torch.device("cpu"), f"batch {index}")
                 predictions = model(batch["image"].to(place))
-                for name in (name for name in tasks if name in batch and valid_pixels(batch[name]).any()):
+                present = [name for name in tasks if name in batch and valid_pixels(batch[name]).any()]
+                check_predictions(predictions, batch, tasks, present)
+                for name in present:
+                    if not predictions[name].isfinite().all():
+                        raise CourseError(
+                            f"batch {index}: the model's {name!r} is not finite: train it with a lower lr"
+                        )
                     metrics[name].update(tasks[name].decode(predictions[name]).cpu(), batch[name])
     finally:
         model.train(was_training)
@@ -208,27 +215,32 @@ def run_metrics(
 
 def _ready(batch: Batch, tasks: Tasks, place: torch.device, where: str) -> dict[str, Tensor]:
     """The batch on its device, after its targets were checked; on a GPU a wrong class id would end the process."""
-    if "image" not in batch:
-        raise CourseError(f"{where}: a batch needs 'image', and this one has {', '.join(batch)}")
+    images = batch.get("image") if isinstance(batch, Mapping) else None
+    if not isinstance(images, Tensor) or images.dtype != torch.float32 or images.ndim != 4:
+        found = (
+            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images or batch).__name__
+        )
+        raise CourseError(f"{where}: expected is a dict with 'image', float32 (B, 3, H, W) in [0, 1], not {found}")
     wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
     for name in list(wanted)[1:]:  # without the image
         tasks[name].check(batch[name], where)
-        image, target = batch["image"].shape, batch[name].shape
+        image, target = tuple(images.shape), tuple(batch[name].shape)
         if image[0] != target[0] or image[-2:] != target[-2:]:
             raise CourseError(
-                f"{where}: the target of {name!r} is {tuple(target)} and the image {tuple(image)}: both need the same "
-                "number of pictures, height and width"
+                f"{where}: the target of {name!r} is {target} and the image {image}: both need the same number of "
+                "pictures, height and width"
             )
     return {name: value.to(place, non_blocking=True) for name, value in wanted.items()}
 
 
-def _count(loader: DataLoader) -> int:
-    if not len(loader):
-        raise CourseError("the training data gives no batch: add pictures or make the batch smaller")
-    return len(loader)
+def _steps(epochs: int, lr: float, loader: DataLoader) -> int:
+    if epochs < 1 or not 0 < lr < math.inf or not len(loader):
+        got = f"{epochs} epochs, lr {lr} and {len(loader)} batches"
+        raise CourseError(f"fit needs epochs >= 1, a finite lr > 0 and data that gives a batch, and got {got}")
+    return epochs * len(loader)
 
 
-def _flat(scores: Scores) -> Row:
+def _flat(scores: dict[str, Row]) -> Row:
     return {f"{task}.{metric}": value for task, metrics in scores.items() for metric, value in metrics.items()}
 
 
