@@ -120,7 +120,7 @@ def binary_dice(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
     logits, truth, valid = _binary(logits, masks)
     probabilities = logits.sigmoid().where(valid, 0)
     overlap = (2 * (probabilities * truth).sum() + smooth) / ((probabilities + truth).sum() + smooth)
-    return (1 - overlap).where(valid.any(), 0)
+    return 1 - overlap
 
 
 def boundary_loss(logits: Tensor, masks: Tensor) -> Tensor:

@@ -86,8 +86,9 @@ def test_splits(voc_root):
 
 
 def test_a_split_of_ones_own_is_taken_as_it_stands(voc_copy):
-    (voc_copy / "ImageSets/Segmentation/fit.txt").write_text("2007_000004\n2007_000001\n")
-    assert VOC(voc_copy, split="fit").names == ["2007_000004", "2007_000001"]
+    names = [f"2007_00000{i}" for i in (4, 1, 6, 0)]
+    (voc_copy / "ImageSets/Segmentation/fit.txt").write_text("\n".join(names))
+    assert VOC(voc_copy, split="fit").names == names
 
 
 def test_the_year_chooses_the_folder(tmp_path):
