@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
     train.add_argument("--epochs", type=_positive, default=10)
     train.add_argument("--lr", type=_rate, default=3e-3, help="highest learning rate of the cycle; default 0.003")
+    train.add_argument(
+        "--monitor", metavar="TASK.METRIC", help="what says which epoch is best; default the first task's"
+    )
+    train.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
     train.add_argument("--precision", default="fp32", help="fp32 or bf16")
     train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
     train.set_defaults(command=_train)
@@ -62,10 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--checkpoint", type=Path, required=True, help="a .safetensors file that train wrote")
     evaluate.add_argument("--json", type=Path, help="also write the scores to this file")
     _data_options(evaluate)
-    evaluate.set_defaults(command=_evaluate)
+    evaluate.set_defaults(command=_evaluate, samples=0)  # it scores no picture of the training
     data = commands.add_parser("data", help="fetch or make data", description=_data.__doc__)
     data.add_argument("what", choices=("voc", "scenes"))
-    data.add_argument("--root", type=Path, default=Path("data"), help="folder that gets VOCdevkit; default data")
+    data.add_argument(
+        "--root", type=Path, help="folder that gets VOCdevkit; default voc: data, scenes: runs/scenes_voc"
+    )
     data.add_argument("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
     data.add_argument("--size", type=_positive, default=128, help="scenes: height and width in pixels; default 128")
     data.add_argument("--seed", type=_seed, default=0)
@@ -83,9 +89,8 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--classes", help="class names with commas: score these, ignore the others (voc, folder)")
     parser.add_argument("--size", type=_positive, help="height and width in pixels; default scenes 64, else 128")
-    parser.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
     parser.add_argument("--batch-size", type=_positive, default=16)
-    parser.add_argument("--seed", type=_seed, default=0)
+    parser.add_argument("--seed", type=_seed, help="default 0")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
@@ -127,7 +132,7 @@ def _open(arguments: argparse.Namespace, split: str, augment: bool = False) -> "
         # Item i depends on (seed, i) alone, so other seeds are other pictures.
         count = {"fit": arguments.samples, "select": max(arguments.samples // 4, 8), "val": 200}[split]
         offset = {"fit": 0, "select": 1_000_003, "val": 2_000_003}[split]
-        return datasets.Scenes(count, size=size, seed=arguments.seed + offset, tasks=_split(arguments.tasks))
+        return datasets.Scenes(count, size=size, seed=(arguments.seed or 0) + offset, tasks=_split(arguments.tasks))
     options = {"classes": _split(arguments.classes), "size": size, "augment": augment}
     options["tasks"] = _split(arguments.tasks) or ["semantic"]
     if kind == "voc":
@@ -141,22 +146,26 @@ def _loader(data: "Dataset", arguments: argparse.Namespace, shuffle: bool = Fals
     import torch
     from torch.utils.data import DataLoader
 
-    generator = torch.Generator().manual_seed(arguments.seed)
+    generator = torch.Generator().manual_seed(arguments.seed or 0)
     return DataLoader(data, arguments.batch_size, shuffle=shuffle, generator=generator)
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    """Train on one part of the training data, keep the epoch that is best on the other, score that on val (or test)."""
+    """Train on one part of the training data, keep the epoch that is best on the other, and score that on val.
+
+    Scenes make a val of their own. A folder has none: its score is that of the pictures that chose the epoch.
+    """
     import torch
     import yaml
 
     from mtl_course import models, training
     from mtl_course.files import write_whole
 
+    arguments.seed = arguments.seed or 0
     torch.manual_seed(arguments.seed)
     fit, select, val = (_open(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
     model = models.build(arguments.model, arguments.trunk, fit.tasks)
-    options = {name: getattr(arguments, name) for name in ("epochs", "lr", "device")}
+    options = {name: getattr(arguments, name) for name in ("epochs", "lr", "device", "monitor")}
     choices = {
         "rule": arguments.rule,
         "precision": arguments.precision,
@@ -173,6 +182,8 @@ def _train(arguments: argparse.Namespace) -> None:
     loaders = _loader(fit, arguments, shuffle=True), _loader(select, arguments)
     training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options, **choices)
     _report(training.evaluate(model, fit.tasks, _loader(val, arguments), arguments.device))
+    if arguments.data == "folder":
+        print("these pictures chose the epoch too, so the scores are a little too good")
     print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
 
 
@@ -222,8 +233,9 @@ def _recall(arguments: argparse.Namespace) -> None:
     file = arguments.checkpoint.with_name("config.yaml")
     config = yaml.safe_load(file.read_text()) if file.is_file() else {}
     if arguments.data in (None, config.get("data")):
-        for name in ("data", "root", "classes", "size"):
-            setattr(arguments, name, getattr(arguments, name) or config.get(name))
+        for name in ("data", "root", "classes", "size", "seed"):
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, config.get(name))
 
 
 def _report(scores: dict[str, dict[str, float]]) -> None:
@@ -238,11 +250,14 @@ def _data(arguments: argparse.Namespace) -> None:
     """Download and check Pascal VOC 2012 (2 GB), or write a VOCdevkit of made scenes."""
     from mtl_course.datasets import download
 
-    if arguments.what == "voc":
-        download.download_voc(arguments.root)
-    else:
+    root = arguments.root or Path("data" if arguments.what == "voc" else "runs/scenes_voc")
+    if arguments.what == "scenes":
         n_train, n_val = arguments.samples, max(arguments.samples // 4, 1)
-        download.write_scenes_voc(arguments.root, n_train, n_val, arguments.size, arguments.seed)
+        print(f"written: {download.write_scenes_voc(root, n_train, n_val, arguments.size, arguments.seed)}")
+    elif (root / download.VOC_FOLDER / "classes.txt").exists():
+        raise CourseError(f"{root} holds made scenes, not Pascal VOC: choose another --root")
+    else:
+        download.download_voc(root)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

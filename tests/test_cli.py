@@ -162,3 +162,23 @@ def test_help_lists_the_commands():
     done = subprocess.run([sys.executable, "-m", "mtl_course", "--help"], capture_output=True, text=True)
     assert done.returncode == 0
     assert all(command in done.stdout for command in ("train", "evaluate", "data", "doctor"))
+
+
+def test_evaluate_takes_the_seed_of_the_run(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "--tasks", "depth", "--seed", "3", "--out", str(out), *QUICK]) == 0
+    trained = capsys.readouterr().out.split("depth\n")[1].split("best.safetensors")[0]
+    assert main(["evaluate", "--checkpoint", str(out / "best.safetensors"), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith(trained)
+
+
+def test_made_scenes_are_not_taken_for_pascal_voc(tmp_path, capsys):
+    assert main(["data", "scenes", "--root", str(tmp_path), "--samples", "4", "--size", "32"]) == 0
+    assert main(["data", "voc", "--root", str(tmp_path)]) == 2
+    assert "holds made scenes, not Pascal VOC" in capsys.readouterr().err
+
+
+def test_the_epoch_is_chosen_by_what_is_monitored(tmp_path, capsys):
+    options = ["--tasks", "foreground,depth", "--monitor", "depth.miou", "--out", str(tmp_path / "run"), *QUICK]
+    assert main(["train", *options]) == 2
+    assert "cannot monitor 'depth.miou'" in capsys.readouterr().err

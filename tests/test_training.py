@@ -332,6 +332,15 @@ def test_a_checkpoint_keeps_what_a_task_is(tmp_path):
     assert again == own
 
 
+def test_a_module_that_stands_in_two_places_is_saved(tmp_path):
+    shared = torch.nn.Linear(2, 2)
+    model = torch.nn.ModuleDict({"one": shared, "two": shared})
+    path = training.save(tmp_path / "model.safetensors", model, TASKS, half=True)
+    fresh = torch.nn.Linear(2, 2)
+    training.load(path, torch.nn.ModuleDict({"one": fresh, "two": fresh}))
+    torch.testing.assert_close(fresh.weight, shared.weight, rtol=1e-3, atol=1e-3)
+
+
 def test_a_checkpoint_of_another_version_is_told(tmp_path):
     from safetensors.torch import save_file
 

@@ -36,7 +36,7 @@ def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False
     """
     kinds = [{"name": task.name, "kind": task.kind, "classes": task.classes} for task in tasks.values()]
     about = {"version": __version__, "recipe": getattr(model, "recipe", None), "tasks": kinds}
-    weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
     return write_whole(path, to_bytes(weights, metadata={_KEY: json.dumps(about)}))
