@@ -22,7 +22,13 @@ def execute(path: Path) -> float:
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources=place, record_timing=False, store_widget_state=False
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources=place,
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,  # how a print is cut into messages differs from run to run
     )
     client.extra_arguments = ["--log-level=ERROR"]  # what the kernel says of itself is no news to an author
     number = 0
