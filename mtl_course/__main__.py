@@ -161,7 +161,7 @@ def _train(arguments: argparse.Namespace) -> None:
     from mtl_course import models, training
     from mtl_course.files import write_whole
 
-    arguments.seed = arguments.seed or 0
+    arguments.data, arguments.seed = arguments.data or "scenes", arguments.seed or 0
     torch.manual_seed(arguments.seed)
     fit, select, val = (_open(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
     model = models.build(arguments.model, arguments.trunk, fit.tasks)
@@ -171,7 +171,9 @@ def _train(arguments: argparse.Namespace) -> None:
         "precision": arguments.precision,
         "weights": _weights(arguments, list(fit.tasks)),
     }
-    training.Objective(fit.tasks, omega=None, **choices)  # refuses before anything is written
+    # What fit would refuse is refused before anything is written.
+    training.Objective(fit.tasks, omega=None, **choices)
+    training.Keeper(model, fit.tasks, arguments.monitor, None)
     training.choose_device(arguments.device)
     if (arguments.out / "best.safetensors").exists():
         raise CourseError(f"{arguments.out} holds a run already: choose another --out, or move it away")
@@ -231,7 +233,10 @@ def _recall(arguments: argparse.Namespace) -> None:
     import yaml
 
     file = arguments.checkpoint.with_name("config.yaml")
-    config = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    try:
+        config = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CourseError(f"{file} is damaged: mend it, or move it away and say --data, --size and --seed") from error
     if arguments.data in (None, config.get("data")):
         for name in ("data", "root", "classes", "size", "seed"):
             if getattr(arguments, name) is None:

@@ -140,6 +140,16 @@ def test_evaluate_takes_the_size_of_the_run(run, capsys):
     recalled = capsys.readouterr().out
     assert main(["evaluate", "--checkpoint", str(run / "best.safetensors"), "--device", "cpu", "--size", "16"]) == 0
     assert capsys.readouterr().out == recalled
+    assert main(["evaluate", "--checkpoint", str(run / "best.safetensors"), "--device", "cpu", "--data", "scenes"]) == 0
+    assert capsys.readouterr().out == recalled
+
+
+def test_a_damaged_config_is_named(run, tmp_path, capsys):
+    checkpoint = tmp_path / "best.safetensors"
+    checkpoint.write_bytes((run / "best.safetensors").read_bytes())
+    (tmp_path / "config.yaml").write_text("data: [")
+    assert main(["evaluate", "--checkpoint", str(checkpoint)]) == 2
+    assert f"{tmp_path / 'config.yaml'} is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -181,4 +191,4 @@ def test_made_scenes_are_not_taken_for_pascal_voc(tmp_path, capsys):
 def test_the_epoch_is_chosen_by_what_is_monitored(tmp_path, capsys):
     options = ["--tasks", "foreground,depth", "--monitor", "depth.miou", "--out", str(tmp_path / "run"), *QUICK]
     assert main(["train", *options]) == 2
-    assert "cannot monitor 'depth.miou'" in capsys.readouterr().err
+    assert "cannot monitor 'depth.miou'" in capsys.readouterr().err and not (tmp_path / "run").exists()
