@@ -7,7 +7,10 @@ from importlib import import_module
 
 __version__ = "0.1.0.dev0"
 
-_SUBMODULES = ("formula", "losses", "metrics", "tasks", "datasets", "models", "training", "plotting", "doctor")
+_SUBMODULES = (
+    *("formula", "losses", "metrics", "tasks", "datasets", "models"),
+    *("balancing", "training", "records", "plotting", "doctor"),
+)
 
 
 def __getattr__(name: str):

@@ -1,4 +1,4 @@
-"""The command line: python -m mtl_course train | evaluate | data | doctor.
+"""The command line: python -m mtl_course train | evaluate | data | records | doctor.
 
 Exit code 0, or 2 for a mistake of the user, told in one sentence on stderr; 130 after Ctrl-C.
 """
@@ -49,9 +49,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="train a model and score it", description=_train.__doc__)
     _data_options(train)
-    train.add_argument("--model", default="hard", help="single (a network a task) or hard (one trunk); default hard")
+    train.add_argument(
+        "--model", default="hard", help="single, hard, soft, cross-stitch, attention or mixture; default hard"
+    )
     train.add_argument("--trunk", default="unet", help="the trunk; default unet")
-    train.add_argument("--rule", default="equal", help="where the loss weights come from; default equal")
+    train.add_argument("--rule", default="equal", help="source of the loss weights: equal, pcgrad, cagrad:c=0.4 ...")
+    train.add_argument("--wrt", default="parameters", help="gradients that a rule reads: parameters or representation")
     train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
     train.add_argument("--epochs", type=_positive, default=10)
     train.add_argument("--lr", type=_rate, default=3e-3, help="highest learning rate of the cycle; default 0.003")
@@ -59,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         "--monitor", metavar="TASK.METRIC", help="what says which epoch is best; default the first task's"
     )
     train.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
-    train.add_argument("--precision", default="fp32", help="fp32 or bf16")
+    train.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
     train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
     train.set_defaults(command=_train)
     evaluate = commands.add_parser("evaluate", help="score a checkpoint", description=_evaluate.__doc__)
@@ -76,6 +79,12 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--size", type=_positive, default=128, help="scenes: height and width in pixels; default 128")
     data.add_argument("--seed", type=_seed, default=0)
     data.set_defaults(command=_data)
+    records = commands.add_parser("records", help="results of long runs", description=_records.__doc__)
+    records.add_argument("action", choices=("list", "run", "verify", "show"))
+    records.add_argument("name", nargs="?", help="of the experiment, a file in data/records; for all but list")
+    records.add_argument("--arms", metavar="A,B,...", help="run: only these arms for now; default all")
+    records.add_argument("--fresh", action="store_true", help="run: start anew, and drop the results so far")
+    records.set_defaults(command=_records)
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.set_defaults(command=_doctor)
     return parser
@@ -168,13 +177,13 @@ def _train(arguments: argparse.Namespace) -> None:
     options = {name: getattr(arguments, name) for name in ("epochs", "lr", "device", "monitor")}
     choices = {
         "rule": arguments.rule,
+        "wrt": arguments.wrt,
         "precision": arguments.precision,
         "weights": _weights(arguments, list(fit.tasks)),
     }
     # What fit would refuse is refused before anything is written.
-    training.Objective(fit.tasks, omega=None, **choices)
+    training.Objective(fit.tasks, **choices).prepare(model, training.choose_device(arguments.device))
     training.Keeper(model, fit.tasks, arguments.monitor, None)
-    training.choose_device(arguments.device)
     if (arguments.out / "best.safetensors").exists():
         raise CourseError(f"{arguments.out} holds a run already: choose another --out, or move it away")
     config = {key: str(v) if isinstance(v, Path) else v for key, v in vars(arguments).items() if key != "command"}
@@ -263,6 +272,19 @@ def _data(arguments: argparse.Namespace) -> None:
         raise CourseError(f"{root} holds made scenes, not Pascal VOC: choose another --root")
     else:
         download.download_voc(root)
+
+
+def _records(arguments: argparse.Namespace) -> int:
+    """List the experiments, run one or go on with it, verify its small part, or show its result."""
+    from mtl_course import records
+
+    if (arguments.name is None) != (arguments.action == "list"):
+        raise CourseError("records list takes no name, and records run, verify and show take one")
+    if arguments.action == "list":
+        return records.print_list()
+    if arguments.action == "run":
+        return records.run(arguments.name, _split(arguments.arms), arguments.fresh)
+    return {"verify": records.verify, "show": records.show}[arguments.action](arguments.name)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -4,7 +4,8 @@ Every metric takes `update(decoded prediction, target)` and answers `compute()` 
 not defined (a class that appears nowhere, a task without a valid pixel) is NaN, never 0.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,11 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX, valid_pixels
 
-LOWER_IS_BETTER = frozenset({"abs_error", "rel_error", "mean_angle"})  # of all other scores, higher is better
+# Of all other scores, higher is better.
+LOWER_IS_BETTER = frozenset({"abs_error", "rel_error", "mean_angle", "median_angle"})
 
 
 def iou(confusion: Tensor) -> Tensor:
@@ -178,3 +181,66 @@ class DirectionScores(_Sums):
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, or NaN."""
         return {name: float(getattr(self, name) / self.pixels) for name in self.score_names}
+
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def delta_m(
+    scores: Scores,
+    baseline: Scores,
+    lower_is_better: Collection[str] | Mapping[str, bool] = LOWER_IS_BETTER,
+    average: str = "task",
+) -> float:
+    """How much better a model is than a baseline, in percent of the baseline: + is better, 0 is as good.
+
+    Every metric given counts, each `iou_CLASS` too: pass those that should. Papers also print the opposite sign.
+
+    Args:
+        scores: task -> metric -> score, as `training.evaluate` gives them.
+        baseline: the same metrics of the same tasks, such as those of single-task models.
+        lower_is_better: the metrics of which less is better, in any task; or a dict that says it of every metric.
+        average: "task": over the metrics of each task, then over the tasks; "metric": over all metrics alike.
+
+    Returns:
+        The mean of 100 (score - baseline) / |baseline|, negated where lower is better.
+
+    Raises:
+        CourseError: if both do not hold the same metrics, a number is not finite, or a baseline is 0.
+
+    Source: Maninis et al., arXiv:1904.08918; over metrics as in Liu et al., arXiv:2306.03792.
+    """
+    refuse_unknown("average", [average], ("task", "metric"))
+    _refuse_other_metrics(scores, baseline, lower_is_better)
+    gains: list[list[float]] = []  # of each task
+    for task, metrics in scores.items():
+        signs = {metric: _sign(metric, lower_is_better) for metric in metrics}
+        gains.append([_gain(value, baseline[task][m], f"{task}.{m}") * signs[m] for m, value in metrics.items()])
+    if average == "metric":
+        gains = [sum(gains, [])]
+    return sum(sum(task) / len(task) for task in gains) / len(gains)
+
+
+def _sign(metric: str, lower_is_better: Collection[str] | Mapping[str, bool]) -> int:
+    lower = lower_is_better[metric] if isinstance(lower_is_better, Mapping) else metric in lower_is_better
+    return -1 if lower else 1
+
+
+def _gain(score: float, base: float, name: str) -> float:
+    """Percent of the baseline; of its size, so that more stays more below 0."""
+    if not (math.isfinite(score) and math.isfinite(base)) or base == 0:
+        raise CourseError(f"{name}: finite numbers are expected, the baseline's not 0, and not {score} and {base}")
+    return 100 * (score - base) / abs(base)
+
+
+def _refuse_other_metrics(scores: Scores, baseline: Scores, lower_is_better: Collection[str]) -> None:
+    ours, theirs = ({f"{task}.{m}" for task, metrics in side.items() for m in metrics} for side in (scores, baseline))
+    if ours != theirs or set(scores) != set(baseline) or not scores or not all(scores.values()):
+        odd = ", ".join(sorted(ours ^ theirs)) or "none"
+        raise CourseError(
+            f"the same metrics of the same tasks are expected, at least one a task; only on one side: {odd}"
+        )
+    if isinstance(lower_is_better, Mapping):
+        refuse_unknown(
+            "metric of lower_is_better", (m for metrics in scores.values() for m in metrics), lower_is_better
+        )

@@ -1,12 +1,17 @@
 """Metrics against plain loops, worked values and torchmetrics' own."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from mtl_course import metrics
+from mtl_course.errors import CourseError
+
+NYUV2 = json.loads((Path(__file__).parents[1] / "data" / "records" / "nyuv2_published.json").read_text())
 
 
 def masks(seed, shape=(4, 8, 8), classes=3, ignore=0.2):
@@ -156,3 +161,86 @@ def test_equal_directions_and_unknown_ones():
     hidden[0, 1, 0] = math.nan
     result = scores(metrics.DirectionScores(), (target, hidden))
     assert result["mean_angle"] < 0.1 and result["within_11"] == 1
+
+
+BASE = {"semantic": {"miou": 0.5, "accuracy": 0.8}, "depth": {"abs_error": 2.0}}
+BETTER = {"semantic": {"miou": 0.6, "accuracy": 0.8}, "depth": {"abs_error": 1.5}}
+
+
+def test_delta_m_worked_by_hand():
+    """miou + 20 %, accuracy 0 %, the error 25 % smaller: by task (10 + 25)/2, by metric 45/3."""
+    assert metrics.delta_m(BETTER, BASE) == metrics.delta_m(BETTER, BASE, average="task") == pytest.approx(17.5)
+    assert metrics.delta_m(BETTER, BASE, average="metric") == pytest.approx(15)
+    assert metrics.delta_m(BASE, BASE) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "by_task"),
+    [("equal", 0.88), ("uncertainty", 0.91), ("pcgrad", 1.11), ("cagrad", 4.33), ("nash", 7.65), ("famo", 6.79)],
+)
+def test_delta_m_gives_the_published_table_and_the_other_average(method, by_task):
+    """Over metrics it is the column of FAMO's Table 1 with the other sign, to the last digit that the printed scores
+    allow: these are rounded, which moves the mean by up to 0.03. By task it is a second computation's."""
+    scores, baseline = NYUV2["results"][method], NYUV2["results"][NYUV2["baseline"]]
+    lower = NYUV2["lower_is_better"]
+    published = -NYUV2["delta_m_published"][method]
+    assert metrics.delta_m(scores, baseline, lower, average="metric") == pytest.approx(published, abs=0.0075)
+    assert round(metrics.delta_m(scores, baseline, lower, average="task"), 2) == by_task
+    assert metrics.delta_m(scores, baseline) == metrics.delta_m(scores, baseline, lower), "the default knows them"
+
+
+@pytest.mark.parametrize("average", ["task", "metric"])
+def test_delta_m_of_the_opposite_metrics_is_the_negative(average):
+    """Where lower is better becomes where higher is, and the sign turns; so it does for a step back."""
+    gain = metrics.delta_m(BETTER, BASE, average=average)
+    assert metrics.delta_m(BETTER, BASE, {"miou", "accuracy"}, average) == pytest.approx(-gain)
+    worse = {t: {m: 2 * BASE[t][m] - value for m, value in ms.items()} for t, ms in BETTER.items()}
+    assert metrics.delta_m(worse, BASE, average=average) == pytest.approx(-gain)
+    below = {t: {m: v - 10 for m, v in ms.items()} for t, ms in BETTER.items()}
+    base_below = {t: {m: v - 10 for m, v in ms.items()} for t, ms in BASE.items()}
+    assert metrics.delta_m(below, base_below, average=average) > 0, "+ is better below 0 too"
+
+
+@pytest.mark.parametrize("average", ["task", "metric"])
+def test_delta_m_does_not_depend_on_units_or_order(average):
+    def changed(scores):
+        return {
+            task: {m: value * (1000 if m == "abs_error" else 100) for m, value in reversed(ms.items())}
+            for task, ms in reversed(scores.items())
+        }
+
+    expected = metrics.delta_m(BETTER, BASE, average=average)
+    assert metrics.delta_m(changed(BETTER), changed(BASE), average=average) == pytest.approx(expected)
+    assert metrics.delta_m(changed(BETTER), {t: dict(reversed(ms.items())) for t, ms in changed(BASE).items()},
+                           average=average) == pytest.approx(expected)  # fmt: skip
+
+
+def test_delta_m_with_a_dict_that_says_it_of_every_metric():
+    lower = {"miou": False, "accuracy": False, "abs_error": True}
+    assert metrics.delta_m(BETTER, BASE, lower) == metrics.delta_m(BETTER, BASE)
+    with pytest.raises(CourseError, match="did you mean 'abs_eror'"):
+        metrics.delta_m(BETTER, BASE, {"miou": False, "accuracy": False, "abs_eror": True})
+
+
+@pytest.mark.parametrize(
+    ("scores", "baseline", "expected"),
+    [
+        ({"depth": {"abs_error": 1.0}}, BASE, "only on one side: semantic.accuracy, semantic.miou"),
+        (BASE, {"depth": {"abs_error": 1.0}}, "only on one side: semantic.accuracy, semantic.miou"),
+        ({"depth": {"miou": 1.0}}, {"depth": {"abs_error": 1.0}}, "depth.abs_error, depth.miou"),
+        ({"depth": {"abs_error": 1.0}}, {"depth": {"abs_error": 0.0}}, "depth.abs_error: .*not 0"),
+        ({"depth": {"abs_error": math.nan}}, {"depth": {"abs_error": 1.0}}, "depth.abs_error: finite"),
+        ({"depth": {"abs_error": 1.0}}, {"depth": {"abs_error": math.inf}}, "depth.abs_error: finite"),
+        ({}, {}, "at least one"),
+        ({"depth": {}}, {"depth": {}}, "at least one"),
+        ({"depth": {"abs_error": 1.0}}, {"depth": {"abs_error": 1.0}, "semantic": {}}, "same metrics"),
+    ],
+)
+def test_delta_m_refuses_what_cannot_be_compared(scores, baseline, expected):
+    with pytest.raises(CourseError, match=expected):
+        metrics.delta_m(scores, baseline)
+
+
+def test_delta_m_knows_two_averages():
+    with pytest.raises(CourseError, match="did you mean 'task'"):
+        metrics.delta_m(BASE, BASE, average="tasks")

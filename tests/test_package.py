@@ -13,13 +13,16 @@ PACKAGE = Path(mtl_course.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "spec",
     "formula",
     "losses",
     "metrics",
     "tasks",
     "datasets",
     "models",
+    "balancing",
     "training",
+    "records",
     "plotting",
     "doctor",
 ]
@@ -32,7 +35,9 @@ def loaded_after(code):
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["", ".tasks", ".losses", ".models", ".training", ".datasets", ".__main__"])
+@pytest.mark.parametrize(
+    "module", ["", ".tasks", ".losses", ".models", ".training", ".records", ".datasets", ".__main__"]
+)
 def test_import_brings_no_jupyter_matplotlib_or_torchmetrics(module):
     loaded = {name.partition(".")[0] for name in loaded_after(f"import mtl_course{module}")}
     assert not loaded & {"matplotlib", "IPython", "ipywidgets", "jupyterlab", "notebook", "torchmetrics", "pandas"}

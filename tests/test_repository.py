@@ -104,7 +104,7 @@ def test_the_package_stays_small():
     counts = count_lines.count(ROOT / "mtl_course")
     core = sum(lines for path, lines in counts.items() if path.name not in ("__main__.py", "doctor.py"))
     print(f"lines of code: {core} in the core, {sum(counts.values())} in all")
-    assert core < 1800, "the budget of CONTRIBUTING.md"
+    assert core < 3200, "the budget of CONTRIBUTING.md"
     long = [
         f"{path.relative_to(ROOT)} {name}: {lines} lines"
         for path in counts

@@ -11,7 +11,7 @@ from mtl_course import models, tasks, training
 from mtl_course.errors import CourseError
 from mtl_course.losses import l2, losses
 from mtl_course.training.checkpoints import Keeper
-from mtl_course.training.loop import Objective
+from mtl_course.training.objective import Objective
 
 TASKS = tasks.make(["foreground", "depth"])
 
@@ -143,8 +143,10 @@ def test_a_batch_where_every_task_is_unknown_changes_no_weight(omega):
     with pytest.raises(CourseError, match="no picture of this data has a valid pixel"):
         quiet_fit(model, loader(data), omega=omega)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
-    total, terms = Objective(TASKS, "equal", None, omega, "fp32")(model, next(iter(loader(data))))
-    assert not terms and total == (omega(model) if omega else 0)
+    objective = Objective(TASKS, omega=omega)
+    terms = objective.losses(model, next(iter(loader(data))))
+    assert not terms and objective.backward(model, terms).tolist() == [0, 0]
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
 def test_fit_trains_in_training_mode():
@@ -159,7 +161,7 @@ def test_bf16_convolves_in_bfloat16_and_takes_losses_in_float32():
     model.trunk.down[0][0][0].register_forward_hook(lambda module, args, output: seen.add(output.dtype))
     quiet_fit(model, loader(), epochs=1, precision="bf16")
     assert seen == {torch.bfloat16}
-    _, terms = Objective(TASKS, "equal", None, None, "bf16")(model, next(iter(loader())))
+    terms = Objective(TASKS, precision="bf16").losses(model, next(iter(loader())))
     assert {loss.dtype for loss in terms.values()} == {torch.float32}
 
 

@@ -1,27 +1,20 @@
-"""How tasks share a trunk.
+"""How tasks share a trunk: not at all, wholly, or by a tie; `mixing` holds what lies between.
 
 Every architecture maps images (B, 3, H, W) to one prediction a task, (B, channels, H, W).
 """
 
-from collections.abc import Callable
+import copy
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.models.trunks import UNet, conv_block
-from mtl_course.tasks import Task, Tasks
-
-Trunk = nn.Module | Callable[[], nn.Module]
-
-
-def head(in_channels: int, task: Task) -> nn.Sequential:
-    """The part of one task alone: a 3×3 convolution block, then 1×1 to the task's channels."""
-    return nn.Sequential(conv_block(in_channels, in_channels), nn.Conv2d(in_channels, task.channels, 1))
-
-
-def _make(trunk: Trunk) -> nn.Module:
-    return trunk if isinstance(trunk, nn.Module) else trunk()
+from mtl_course import losses, spec
+from mtl_course.models.backbones import NETWORKS, backbone
+from mtl_course.models.mixing import AttentionSharing, CrossStitch, Mixture
+from mtl_course.models.parts import Sharing, TrunkMaker, head, make_heads, make_trunks, refuse_outside
+from mtl_course.models.trunks import UNet
+from mtl_course.tasks import Tasks
 
 
 class SingleTask(nn.Module):
@@ -32,11 +25,9 @@ class SingleTask(nn.Module):
         tasks: by name.
     """
 
-    def __init__(self, trunk: Trunk, tasks: Tasks):
+    def __init__(self, trunk: TrunkMaker, tasks: Tasks):
         super().__init__()
-        if isinstance(trunk, nn.Module) and len(tasks) > 1:
-            raise CourseError("SingleTask needs a trunk for each task: pass a function that makes one, such as UNet")
-        self.trunks = nn.ModuleDict({name: _make(trunk) for name in tasks})
+        self.trunks = nn.ModuleDict(zip(tasks, make_trunks(trunk, len(tasks), "SingleTask")))
         self.heads = nn.ModuleDict({name: head(self.trunks[name].out_channels, task) for name, task in tasks.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -47,7 +38,34 @@ class SingleTask(nn.Module):
         return []
 
 
-class HardSharing(nn.Module):
+class SoftSharing(SingleTask):
+    """T networks whose trunks are tied by Ω(θ) = strength / 2 · Σ_t ‖θ_t - θ̄‖².
+
+    strength → 0 leaves T single networks, strength → ∞ makes hard sharing of them. No parameter belongs to two tasks,
+    so nothing is shared in the balancers' sense. All trunks start alike: the tie compares weights one by one, and units
+    that stand for different things have no mean worth pulling to; so Ω starts at 0.
+
+    Args:
+        trunk: the first task's trunk, or a function that makes it; the others start as copies.
+        tasks: by name.
+        strength: λ >= 0.
+
+    Source: Evgeniou and Pontil, "Regularized multi-task learning", KDD 2004; for networks Duong et al., "Low resource
+    dependency parsing: cross-lingual parameter sharing in a neural network parser", ACL 2015.
+    """
+
+    def __init__(self, trunk: TrunkMaker, tasks: Tasks, strength: float = 1e-2):
+        refuse_outside("strength", strength, 0)
+        (first,) = make_trunks(trunk, 1, "SoftSharing")
+        super().__init__(lambda: copy.deepcopy(first), tasks)
+        self.strength = strength
+
+    def omega(self) -> Tensor:
+        """Ω(θ), which `fit` adds to the losses."""
+        return losses.tie([list(trunk.parameters()) for trunk in self.trunks.values()], self.strength)
+
+
+class HardSharing(Sharing):
     """One trunk, a head a task: f_t(x) = h_t(g(x, θ), θ_t).
 
     Args:
@@ -57,11 +75,10 @@ class HardSharing(nn.Module):
     Source: Caruana, "Multitask learning", Machine Learning 28, 1997.
     """
 
-    def __init__(self, trunk: Trunk, tasks: Tasks):
+    def __init__(self, trunk: TrunkMaker, tasks: Tasks):
         super().__init__()
-        self.trunk = _make(trunk)
-        self.heads = nn.ModuleDict({name: head(self.trunk.out_channels, task) for name, task in tasks.items()})
-        self._features: tuple[Tensor, ...] = ()
+        (self.trunk,) = make_trunks(trunk, 1, "HardSharing")
+        self.heads = make_heads(self.trunk.out_channels, tasks)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.trunk(images)  # (B, C, H, W), computed once for all tasks
@@ -69,36 +86,38 @@ class HardSharing(nn.Module):
         return {name: h(features) for name, h in self.heads.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters θ that every task uses."""
+        """The parameters θ of the trunk."""
         return list(self.trunk.parameters())
 
-    def representation(self) -> tuple[Tensor, ...]:
-        """The shared features z of the last forward pass, (B, C, H, W) each."""
-        return self._features
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Features belong to one forward pass: a copy of the model starts without them.
-        return self.__dict__ | {"_features": ()}
-
-
-ARCHITECTURES = {"single": SingleTask, "hard": HardSharing}
-TRUNKS = {"unet": UNet}
+ARCHITECTURES = {
+    "single": SingleTask,
+    "hard": HardSharing,
+    "soft": SoftSharing,
+    "cross-stitch": CrossStitch,
+    "attention": AttentionSharing,
+    "mixture": Mixture,
+}
+TRUNKS = {"unet": UNet} | {name: partial(backbone, name) for name in NETWORKS}
 
 
 def build(model: str, trunk: str, tasks: Tasks, **trunk_options: Any) -> nn.Module:
     """A model from names, as the command line and the checkpoints give them.
 
     Args:
-        model: "single" or "hard".
-        trunk: "unet".
+        model: a name of `ARCHITECTURES`, with options where it has some: "hard", "mixture:experts=4,gate=pixel".
+        trunk: a name of `TRUNKS`: "unet", "resnet18", "efficientnet_lite0" ...
         tasks: by name.
-        trunk_options: passed to the trunk, such as channels.
+        trunk_options: passed to the trunk, such as channels of a U-Net, or pretrained of a known network.
 
     Raises:
-        CourseError: on an unknown name, with the nearest right one.
+        CourseError: on an unknown name or option, with the nearest right one.
     """
-    refuse_unknown("model", [model], ARCHITECTURES)
-    refuse_unknown("trunk", [trunk], TRUNKS)
-    built = ARCHITECTURES[model](lambda: TRUNKS[trunk](**trunk_options), tasks)
-    built.recipe = {"model": model, "trunk": trunk, "trunk_options": trunk_options}
+    _, architecture = spec.choose("model", model, ARCHITECTURES)
+    trunk, make = spec.choose("trunk", trunk, TRUNKS)
+    options = getattr(make, "keywords", {}) | trunk_options
+    built = architecture(lambda: make(**options), tasks)
+    # A checkpoint brings its weights: those of ImageNet need not be there to build the model again.
+    options = {name: value for name, value in options.items() if name != "pretrained"}
+    built.recipe = {"model": model, "trunk": trunk, "trunk_options": options}
     return built

@@ -9,20 +9,93 @@ from torch import Tensor, nn
 from mtl_course.errors import CourseError
 
 
-def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Convolution 3×3, batch norm, ReLU, keeping height and width."""
+def conv_block(in_channels: int, out_channels: int, size: int = 3) -> nn.Sequential:
+    """Convolution size×size, batch norm, ReLU, keeping height and width."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
 
 
-class UNet(nn.Module):
+def way_up(widths: Sequence[int], up_widths: Sequence[int]) -> nn.ModuleList:
+    """The blocks of `Trunk.decode`, a level each: what comes from below and the skip of that level give a new width."""
+    deep = [widths[-1], *up_widths]
+    return nn.ModuleList(conv_block(skip + below, w) for skip, below, w in zip(widths[-2::-1], deep, up_widths))
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """x at another height and width, bilinear, so that no checkerboard appears."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+class Trunk(nn.Module):
+    """g(x, θ): down stage by stage, then back up to one vector of features a pixel.
+
+    Architectures that share inside the trunk call `stage` and `decode` themselves. A trunk of your own sets the
+    attributes, gives `stage`, and inherits the rest.
+
+    Attributes:
+        widths: channels of each stage's output, from fine to coarse.
+        up_widths: channels of each level of the way up, from coarse to fine.
+        up: the blocks of the way up, see `way_up`.
+    """
+
+    widths: tuple[int, ...]
+    up_widths: tuple[int, ...]
+    up: nn.ModuleList
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the features of a pixel."""
+        return self.up_widths[-1]
+
+    def stage(self, level: int, x: Tensor) -> Tensor:
+        """One stage of the way down: of the images for level 0, else of the stage before."""
+        raise NotImplementedError
+
+    def encode(self, images: Tensor) -> list[Tensor]:
+        """The outputs of all stages, from fine to coarse."""
+        skips, x = [], images
+        for level in range(len(self.widths)):
+            x = self.stage(level, x)
+            skips.append(x)
+        return skips
+
+    def decode(self, skips: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
+        """The way up: enlarge, join with what was seen at that size on the way down, convolve.
+
+        Args:
+            skips: the outputs of all stages, (B, widths[level], H', W').
+            size: height and width of the picture.
+
+        Returns:
+            All levels, (B, up_widths[level], H', W'); the last is (B, out_channels, *size).
+        """
+        levels = [skips[-1]]
+        for block, skip in zip(self.up, skips[-2::-1]):
+            levels.append(block(torch.cat([skip, resize(levels[-1], skip.shape[-2:])], dim=1)))
+        levels[-1] = resize(levels[-1], size)
+        return levels[1:] or levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features of every pixel.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1].
+
+        Returns:
+            (B, out_channels, H, W).
+        """
+        return self.decode(self.encode(images), images.shape[-2:])[-1]
+
+
+class UNet(Trunk):
     """A small U-Net: halve the picture while the channels grow, then climb back and join what was seen on the way down.
 
     Any height and width of at least 2^(levels - 1) pixels will do (twice that to train on a single picture).
-    Up-sampling is bilinear, so that no checkerboard appears.
 
     Args:
         channels: of each level, from full resolution down.
@@ -33,32 +106,22 @@ class UNet(nn.Module):
 
     def __init__(self, channels: Sequence[int] = (16, 32, 64, 96), in_channels: int = 3):
         super().__init__()
-        widths = [in_channels, *channels]
-        self.down = nn.ModuleList(nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in zip(widths, widths[1:]))
-        self.up = nn.ModuleList(conv_block(a + b, a) for a, b in zip(channels[-2::-1], channels[:0:-1]))
-        self.out_channels = channels[0]
+        self.widths = tuple(channels)
+        self.up_widths = self.widths[-2::-1] or self.widths
+        pairs = zip((in_channels, *channels), channels)
+        self.down = nn.ModuleList(nn.Sequential(conv_block(a, b), conv_block(b, b)) for a, b in pairs)
+        self.up = way_up(self.widths, self.up_widths)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Features of every pixel.
+    def stage(self, level: int, x: Tensor) -> Tensor:
+        """(B, channels[level], H/2^level, W/2^level)."""
+        if level == 0:
+            self._refuse_small(x)
+        return self.down[level](F.max_pool2d(x, 2) if level else x)
 
-        Args:
-            images: (B, in_channels, H, W).
-
-        Returns:
-            (B, channels[0], H, W).
-        """
+    def _refuse_small(self, images: Tensor) -> None:
         # Batch norm needs two values a channel to learn from.
         least = 2 ** (len(self.down) - 1 + (self.training and len(images) == 1))
         if min(images.shape[-2:]) < least:
             raise CourseError(
                 f"U-Net needs {least} or more pixels a side here, and the pictures are {tuple(images.shape)}"
             )
-        skips = []
-        x = images
-        for level, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if level else x)  # (B, channels[level], H/2^level, W/2^level)
-            skips.append(x)
-        for block, skip in zip(self.up, skips[-2::-1]):
-            x = F.interpolate(x, size=skip.shape[-2:], mode="bilinear", align_corners=False)
-            x = block(torch.cat([skip, x], dim=1))
-        return x

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.losses import check_predictions, losses, valid_pixels
+from mtl_course.balancing import LossRule, Rule
+from mtl_course.errors import CourseError
+from mtl_course.losses import check_predictions, valid_pixels
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.checkpoints import Keeper
+from mtl_course.training.objective import Objective, Omega
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 Row = dict[str, float]
 Device = str | torch.device
-Omega = Callable[[nn.Module], Tensor]
-RULES = ("equal",)
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def choose_device(name: Device = "auto") -> torch.device:
@@ -51,7 +50,8 @@ def fit(
     epochs: int = 10,
     lr: float = 3e-3,
     weight_decay: float = 1e-4,
-    rule: str = "equal",
+    rule: str | Rule = "equal",
+    wrt: str = "parameters",
     weights: Mapping[str, float] | None = None,
     omega: Omega | None = None,
     device: Device = "auto",
@@ -72,29 +72,32 @@ def fit(
         epochs: passes over the training data, >= 1.
         lr: the highest learning rate of the cycle.
         weight_decay: AdamW's own, decoupled.
-        rule: where α comes from; "equal" is αᵢ = 1.
+        rule: where α comes from: a rule of `mtl_course.balancing` or its name, such as "pcgrad" or "cagrad:c=0.4".
+        wrt: "parameters" or "representation", the gradients that the rule reads; see `balancing.multitask_backward`.
         weights: fixed αᵢ by task instead; a task not named keeps 1.
-        omega: Ω, a function of the model; added after the rule, never weighed.
-        device, precision: "auto", "cpu", "cuda" or "mps"; "fp32" or "bf16" (autocast).
+        omega: Ω, a function of the model, added after the rule and never weighed; so is the Ω of SoftSharing.
+        device, precision: "auto", "cpu", "cuda" or "mps"; "fp32", or "bf16" or "fp16" (autocast).
         monitor: "task.metric" that says which epoch is best; default the first task's own score.
         checkpoint: a folder for best.safetensors, last.safetensors and history.csv.
         progress: show a bar.
 
     Returns:
-        The history, a row an epoch: epoch, lr, loss/TASK (training mean), TASK.METRIC (validation), seconds.
+        The history, a row an epoch: epoch, lr, loss/TASK and alpha/TASK (training means), skipped (steps where the rule
+        was not defined), TASK.METRIC (validation), seconds.
 
     Raises:
         CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
-            or a loss that is not finite (the weights are then those before the step).
+            a loss that is not finite (the weights are then those before the step), a rule that is defined at no step.
     """
-    objective = Objective(tasks, rule, weights, omega, precision)
+    objective = Objective(tasks, rule, weights, omega, precision, wrt)
     keeper = Keeper(model, tasks, monitor, checkpoint)
     place = choose_device(device)
     steps = _steps(epochs, lr, train_loader)
-    optimizer = torch.optim.AdamW(model.to(place).parameters(), lr=lr, weight_decay=weight_decay)
+    objective.prepare(model.to(place), place)
+    optimizer = torch.optim.AdamW(_groups(model, objective.rule), lr=lr, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     bar = tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5)
-    trainer = _Trainer(model, objective, optimizer, schedule, place, bar)
+    trainer = _Trainer(tasks, model, objective, optimizer, schedule, place, bar)
     history: list[Row] = []
     try:
         for epoch in range(1, epochs + 1):
@@ -111,65 +114,53 @@ def fit(
     return history
 
 
-class Objective:
-    """L(θ) = Σ αᵢ Lᵢ + Ω(θ), over the tasks that a batch has; see `fit` for the arguments."""
-
-    def __init__(
-        self, tasks: Tasks, rule: str, weights: Mapping[str, float] | None, omega: Omega | None, precision: str
-    ) -> None:
-        weights = weights or {}
-        refuse_unknown("rule", [rule], RULES)
-        refuse_unknown("task", weights, tasks)
-        refuse_unknown("precision", [precision], PRECISIONS)
-        self.tasks, self.omega, self.dtype = tasks, omega, PRECISIONS[precision]
-        self.alpha = {name: float(weights.get(name, 1)) for name in tasks}
-        if not all(0 <= alpha < math.inf for alpha in self.alpha.values()) or not any(self.alpha.values()):
-            raise CourseError(f"loss weights are finite, >= 0 and not all 0, and these are {self.alpha}")
-
-    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """L, and the Lᵢ behind it; no Lᵢ if the batch has no valid pixel at all."""
-        images = batch["image"]
-        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            predictions = model(images)
-        terms = losses({name: p.float() for name, p in predictions.items()}, batch, self.tasks)
-        total = sum((self.alpha[name] * loss for name, loss in terms.items()), images.new_zeros(()))
-        return (total + self.omega(model) if self.omega else total), terms
-
-
 @dataclass
 class _Trainer:
     """What a step of gradient descent needs."""
 
+    tasks: Tasks
     model: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
     place: torch.device
     bar: tqdm
+    skipped: list[str] = field(default_factory=list)
 
     def epoch(self, loader: DataLoader, number: int) -> Row:
-        """All batches once; the mean loss of each task over the batches that had it."""
+        """All batches once; the means of each task's loss and α over the batches that had it."""
         self.model.train()
-        seen: dict[str, list[Tensor]] = {name: [] for name in self.objective.tasks}
+        self.skipped = []
+        seen: dict[str, list[Tensor]] = {f"{what}/{name}": [] for what in ("loss", "alpha") for name in self.tasks}
         for index, batch in enumerate(loader, 1):
-            for name, loss in self.step(batch, f"epoch {number}, batch {index}").items():
-                seen[name].append(loss)
+            for name, value in self.step(batch, f"epoch {number}, batch {index}").items():
+                seen[name].append(value)
             self.bar.update()
-        _refuse_empty(name for name, values in seen.items() if not values)
-        return {f"loss/{name}": float(torch.stack(values).mean()) for name, values in seen.items()}
+        self.objective.after_epoch()
+        _refuse_empty(name for name in self.tasks if not seen[f"loss/{name}"])
+        if len(self.skipped) == index:
+            raise CourseError(f"the rule is defined at no step ({self.skipped[0]}): choose another rule")
+        if self.skipped:
+            self.bar.write(f"{len(self.skipped)} of {index} steps were skipped, the first at {self.skipped[0]}")
+        means = {name: float(torch.stack(values).mean()) if values else math.nan for name, values in seen.items()}
+        return means | {"skipped": len(self.skipped)}
 
-    def step(self, batch: Batch, where: str) -> dict[str, Tensor]:
-        """One step down the gradient of L; the losses before it."""
-        total, terms = self.objective(self.model, _ready(batch, self.objective.tasks, self.place, where))
-        if not torch.isfinite(total):
-            values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
-            raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
+    def step(self, batch: Batch, where: str) -> Row:
+        """One step down the gradient of L, unless the rule is not defined there; the losses before it, and α."""
+        batch = _ready(batch, self.tasks, self.place, where)
+        terms = self.objective.losses(self.model, batch)
+        self.objective.refuse_not_finite(terms, where)
+        row = {f"loss/{name}": loss.detach() for name, loss in terms.items()}
         self.optimizer.zero_grad()
-        if terms:
-            total.backward()
-        self.optimizer.step()  # moves nothing where there is no gradient
+        try:
+            alpha = dict(zip(self.tasks, self.objective.backward(self.model, terms)))
+        except ValueError as error:
+            self.skipped.append(f"{where}: {error}")
+            return row
+        self.objective.step(self.optimizer)
         self.schedule.step()
-        return {name: loss.detach() for name, loss in terms.items()}
+        self.objective.after_step(self.model, batch, terms)
+        return row | {f"alpha/{name}": alpha[name] for name in terms}
 
 
 def evaluate(
@@ -231,6 +222,12 @@ def _ready(batch: Batch, tasks: Tasks, place: torch.device, where: str) -> dict[
                 "pictures, height and width"
             )
     return {name: value.to(place, non_blocking=True) for name, value in wanted.items()}
+
+
+def _groups(model: nn.Module, rule: Rule) -> list[dict]:
+    """What the optimizer moves: the model, and what the rule learns with it, which is not to decay."""
+    learned = list(rule.parameters()) if isinstance(rule, LossRule) else []
+    return [{"params": model.parameters()}] + ([{"params": learned, "weight_decay": 0.0}] if learned else [])
 
 
 def _steps(epochs: int, lr: float, loader: DataLoader) -> int:

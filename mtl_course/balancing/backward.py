@@ -1,0 +1,226 @@
+"""The multi-task backward pass: d = Σ αᵢ gᵢ for what the tasks share, plain gradients for what they do not."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mtl_course.balancing.loss_rules import LossRule
+
+Rule = Callable[..., Tensor] | LossRule
+CHUNK = 2**18  # values of a gradient that are taken into float64 at once
+
+
+def multitask_backward(
+    losses: Mapping[str, Tensor] | Sequence[Tensor],
+    model: nn.Module,
+    rule: Rule,
+    wrt: str = "parameters",
+    scaler: torch.amp.GradScaler | None = None,
+) -> Tensor:
+    """Add to `.grad`: of shared parameters Σ αᵢ ∂Lᵢ/∂θ, of a task's own parameters its plain ∂Lᵢ/∂θ.
+
+    "parameters" sends the gradient of each task through the shared part, K times, keeps the K flat gradients and adds
+    them up with α. "representation" takes the Gramian of the gradients with respect to z = `model.representation()`,
+    and sends Σ αᵢ ∂Lᵢ/∂z through the shared part once. Rules that read no gradients (`equal`, `fixed`, those on losses)
+    stand for a loss Σ αᵢLᵢ: they cost one backward, whose α reaches all parameters.
+
+    Args:
+        losses: scalars of the tasks that this batch has, by name, or one a task in order.
+        model: has `shared_parameters()`, and for "representation" also `representation()`; where its `heads` name more
+            tasks than `losses` does, the others are absent from this batch.
+        rule: a function of the Gramian, or a rule on losses; a rule's own parameters get their gradient too.
+        wrt: "parameters" or "representation".
+        scaler: of mixed precision in float16; the gradients stay scaled by it, and the rule sees them unscaled.
+
+    Returns:
+        α, float64 on the CPU, (K,), 0 for absent tasks. NaN where the scale of `scaler` was too high: the gradients are
+        then not finite, and `scaler.step` skips the step.
+
+    Raises:
+        ValueError: if the rule is not defined here, a gradient rule meets a model that shares nothing, or a loss does
+            not depend on what is trained. No gradient is changed then.
+    """
+    if wrt not in ("parameters", "representation"):
+        raise ValueError(f"wrt is 'parameters' or 'representation', and not {wrt!r}")
+    terms = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
+    names = list(getattr(model, "heads", terms))
+    if not set(terms) <= set(names):
+        names = list(terms)
+    for name, loss in terms.items():
+        if not loss.requires_grad:
+            raise ValueError(f"the loss of {name!r} does not depend on a trained parameter: leave that task out")
+    present = [names.index(name) for name in terms]
+    alpha = torch.zeros(len(names), dtype=torch.float64)
+    if terms:
+        step = _Step(list(terms.values()), model, rule, present, len(names), scaler)
+        found = step.backward_each(wrt) if "gramian" in reads_of(rule) else step.backward_once()
+        alpha[present] = found.to(alpha)
+    return alpha
+
+
+def reads_of(rule: Rule) -> str:
+    """What a rule reads: "nothing", "losses", "gramian" or "losses and gramian"."""
+    while hasattr(rule, "func"):  # functools.partial
+        rule = rule.func
+    return getattr(rule, "reads", "gramian")
+
+
+@dataclass
+class _Step:
+    """One call of `multitask_backward`, with at least one task."""
+
+    losses: list[Tensor]
+    model: nn.Module
+    rule: Rule
+    present: list[int]
+    count: int
+    scaler: torch.amp.GradScaler | None
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss) if self.scaler else loss
+
+    def backward_once(self) -> Tensor:
+        """The gradient of Σ αᵢLᵢ, for rules that do not read the gradients."""
+        if reads_of(self.rule) == "nothing":
+            alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
+        else:
+            alpha = self.weigh_losses(torch.stack([loss.detach() for loss in self.losses]).cpu().double())
+        total = sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))
+        self.scaled(total).backward()
+        return alpha
+
+    def weigh_losses(self, values: Tensor) -> Tensor:
+        """α of a rule on losses; a rule with parameters also gets their gradient."""
+        if not isinstance(self.rule, LossRule):
+            return self.rule(values)
+        alpha = self.rule.alpha(values, self.present)
+        if alpha.requires_grad:
+            (alpha @ values + self.rule.penalty(self.present)).backward()
+        return alpha.detach()
+
+    def backward_each(self, wrt: str) -> Tensor:
+        """For rules that read the gradients."""
+        everything = list(self.model.shared_parameters())
+        if not everything:
+            raise ValueError(f"{type(self.model).__name__} shares no parameters: use equal, fixed or a rule on losses")
+        shared, own = _trained(everything), _trained(self.model.parameters(), without=everything)
+        z = self.representation(wrt == "representation" and len(shared) > 0)
+        through = z or (shared if wrt == "parameters" else [])
+        rows, of_heads = self.of_tasks(through, own, bool(z) and _are_apart(self.losses, z))
+        if z and wrt == "parameters":
+            for k, row in enumerate(rows):
+                found = torch.autograd.grad(
+                    z, shared, _split(row, z), retain_graph=k < len(rows) - 1, allow_unused=True
+                )
+                rows[k] = _flat(shared, found)
+        gramian, values, scale = self.to_host(rows)
+        alpha = self.weigh_gradients(gramian / scale**2, values)
+        for weight, found in zip(alpha.tolist(), of_heads):
+            # The heads minimise Σ αᵢLᵢ where the rule is one on losses (GradNorm).
+            _add_gradients(own, found, weight if isinstance(self.rule, LossRule) else 1.0)
+        combined = rows[0].mul_(alpha[0].item())
+        for row, weight in zip(rows[1:], alpha[1:].tolist()):
+            combined.add_(row, alpha=weight)
+        if wrt == "parameters" and shared:
+            _add_gradients(shared, _split(combined, shared))
+        elif z:
+            torch.autograd.backward(z, _split(combined, z))
+        return alpha
+
+    def representation(self, needed: bool) -> list[Tensor]:
+        """The tensors between the shared part and the heads; none where the losses do not lead to them."""
+        kept = self.model.representation() if hasattr(self.model, "representation") else ()
+        z = [t for t in kept if t.requires_grad]
+        if any(_walk(loss, z)[1] for loss in self.losses if z):
+            return z
+        if needed:
+            raise ValueError(
+                f"the losses do not lead to {type(self.model).__name__}.representation(): choose wrt='parameters', or "
+                "compile model.trunk and model.heads instead of the model"
+            )
+        return []
+
+    def of_tasks(self, through: list[Tensor], own: list[nn.Parameter], apart: bool) -> tuple[list, list]:
+        """The flat gradients of each task with respect to `through`, and those of the heads."""
+        rows, of_heads = [], []
+        for k, loss in enumerate(self.losses):
+            # Where the heads have nothing in common, the memory of each can go as soon as its gradient is there.
+            keep = not apart and k < len(self.losses) - 1
+            found = torch.autograd.grad(self.scaled(loss), through + own, retain_graph=keep, allow_unused=True)
+            rows.append(_flat(through, found[: len(through)]) if through else loss.detach().new_zeros(1))
+            of_heads.append(found[len(through) :])
+        return rows, of_heads
+
+    def to_host(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor, float]:
+        """The Gramian, the losses, and the scale of the gradients, in one copy from the device."""
+        gramian = gramian_of(rows)
+        scale = self.scaled(gramian.new_ones(()))
+        sent = [gramian.flatten(), torch.stack(self.losses).detach(), scale[None]]
+        host = torch.cat([part.to(gramian) for part in sent]).cpu().double()
+        return host[: len(rows) ** 2].view(len(rows), -1), host[len(rows) ** 2 : -1], host[-1].item()
+
+    def weigh_gradients(self, gramian: Tensor, values: Tensor) -> Tensor:
+        """α of a rule that reads the Gramian; NaN if the scale of mixed precision was too high."""
+        if self.scaler and not gramian.isfinite().all():
+            return torch.full((len(gramian),), torch.nan, dtype=torch.float64)
+        if not isinstance(self.rule, LossRule):
+            return self.rule(gramian)
+        alpha = self.weigh_losses(values)
+        self.rule.observe(values, gramian, self.present)
+        return alpha
+
+
+def gramian_of(rows: Sequence[Tensor]) -> Tensor:
+    """G = JJᵀ of K flat gradients, (K, K), summed in float64 where the device has it."""
+    dtype = torch.float32 if rows[0].device.type == "mps" else torch.float64
+    total = torch.zeros(len(rows), len(rows), dtype=dtype, device=rows[0].device)
+    for columns in zip(*(row.split(CHUNK) for row in rows)):
+        part = torch.stack(columns).to(dtype)
+        total += part @ part.T
+    return total
+
+
+def _trained(tensors: Sequence[Tensor], without: Sequence[Tensor] = ()) -> list[Tensor]:
+    left_out = {id(t) for t in without}
+    return [t for t in tensors if t.requires_grad and id(t) not in left_out]
+
+
+def _walk(loss: Tensor, ends: Sequence[Tensor]) -> tuple[set, bool]:
+    """The nodes of the graph between a loss and `ends`, and whether it leads there."""
+    stops = {(t.grad_fn, t.output_nr) for t in ends}
+    nodes, todo, met = set(), [(loss.grad_fn, 0)], False
+    while todo:
+        edge = todo.pop()
+        if edge in stops:
+            met = True
+        elif edge[0] is not None and edge[0] not in nodes:
+            nodes.add(edge[0])
+            todo += edge[0].next_functions
+    return nodes, met
+
+
+def _are_apart(losses: Sequence[Tensor], ends: Sequence[Tensor]) -> bool:
+    """Whether no two losses have a node in common before `ends`, parameters left out."""
+    seen = [{node for node in _walk(loss, ends)[0] if not hasattr(node, "variable")} for loss in losses]
+    return sum(map(len, seen)) == len(set().union(*seen))
+
+
+def _flat(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
+    """Gradients, None for 0, as one vector of at least float32."""
+    row = torch.cat([(torch.zeros_like(t) if g is None else g).reshape(-1) for t, g in zip(tensors, gradients)])
+    return row.float() if row.dtype.itemsize < 4 else row
+
+
+def _split(row: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """`_flat` undone, each part in the dtype of its tensor."""
+    parts = row.split([t.numel() for t in tensors])
+    return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors)]
+
+
+def _add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], weight: float = 1.0) -> None:
+    for p, g in zip(parameters, gradients):
+        if g is not None:
+            g = g.to(p.dtype) if weight == 1.0 else weight * g
+            p.grad = g if p.grad is None else p.grad + g

