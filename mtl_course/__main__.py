@@ -48,22 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mtl_course", description="Train and test multi-task segmenters.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="train a model and score it", description=_train.__doc__)
-    _data_options(train)
-    train.add_argument(
-        "--model", default="hard", help="single, hard, soft, cross-stitch, attention or mixture; default hard"
-    )
-    train.add_argument("--trunk", default="unet", help="the trunk; default unet")
-    train.add_argument("--rule", default="equal", help="source of the loss weights: equal, pcgrad, cagrad:c=0.4 ...")
-    train.add_argument("--wrt", default="parameters", help="gradients that a rule reads: parameters or representation")
-    train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
-    train.add_argument("--epochs", type=_positive, default=10)
-    train.add_argument("--lr", type=_rate, default=3e-3, help="highest learning rate of the cycle; default 0.003")
-    train.add_argument(
-        "--monitor", metavar="TASK.METRIC", help="what says which epoch is best; default the first task's"
-    )
-    train.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
-    train.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
-    train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
+    _train_options(train)
     train.set_defaults(command=_train)
     evaluate = commands.add_parser("evaluate", help="score a checkpoint", description=_evaluate.__doc__)
     evaluate.add_argument("--checkpoint", type=Path, required=True, help="a .safetensors file that train wrote")
@@ -88,6 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.set_defaults(command=_doctor)
     return parser
+
+
+def _train_options(train: argparse.ArgumentParser) -> None:
+    _data_options(train)
+    train.add_argument(
+        "--model", default="hard", help="single, hard, soft, cross-stitch, attention or mixture; default hard"
+    )
+    train.add_argument("--trunk", default="unet", help="the trunk; default unet")
+    train.add_argument("--rule", default="equal", help="source of the loss weights: equal, pcgrad, cagrad:c=0.4 ...")
+    train.add_argument("--wrt", default="parameters", help="gradients that a rule reads: parameters or representation")
+    train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
+    train.add_argument("--epochs", type=_positive, default=10)
+    train.add_argument("--lr", type=_rate, default=3e-3, help="highest learning rate of the cycle; default 0.003")
+    train.add_argument(
+        "--monitor", metavar="TASK.METRIC", help="what says which epoch is best; default the first task's"
+    )
+    train.add_argument("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
+    train.add_argument("--precision", default="fp32", help="fp32, bf16 or fp16")
+    train.add_argument("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
 
 
 def _data_options(parser: argparse.ArgumentParser) -> None:

@@ -25,13 +25,13 @@ def build(kind="hard", dtype=torch.float64):
     return models.build(kind, "unet", TASKS, channels=(4, 6)).to(dtype)
 
 
-def batch(dtype=torch.float64, seed=1):
+def batch(dtype=torch.float64, seed=1, size=16):
     g = torch.Generator().manual_seed(seed)
     return {
-        "image": torch.rand(2, 3, 16, 16, generator=g, dtype=dtype),
-        "semantic": torch.randint(0, 3, (2, 16, 16), generator=g),
-        "depth": 5 * torch.rand(2, 1, 16, 16, generator=g, dtype=dtype),
-        "boundary": torch.randint(0, 2, (2, 16, 16), generator=g),
+        "image": torch.rand(2, 3, size, size, generator=g, dtype=dtype),
+        "semantic": torch.randint(0, 3, (2, size, size), generator=g),
+        "depth": 5 * torch.rand(2, 1, size, size, generator=g, dtype=dtype),
+        "boundary": torch.randint(0, 2, (2, size, size), generator=g),
     }
 
 

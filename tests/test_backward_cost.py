@@ -129,7 +129,10 @@ def passes(model, rule, wrt):
     count = {"trunk": 0, "heads": 0}
 
     def counted(part):
-        return lambda module, inputs, output: output.register_hook(lambda g: count.update({part: count[part] + 1}))
+        def hook(module, inputs, output):
+            output.register_hook(lambda g: count.update({part: count[part] + 1}))
+
+        return hook
 
     for part, module in (("trunk", model.trunk.down[0][0][0]), ("heads", model.heads["depth"][1])):
         module.register_forward_hook(counted(part))
@@ -150,8 +153,11 @@ def test_gradient_rules_cost_a_backward_a_task_or_one(rule):
 
 
 def test_flops_of_a_step():
-    """Forward and backward of the U-Net of the course with three heads of 3×3 and 1×1, against equal weights."""
-    data, counts = batch(torch.float32), {}
+    """Forward and backward of the U-Net of the course with three heads of 3×3 and 1×1, against equal weights.
+
+    On pictures of 64×64; the K²P of the Gramian do not grow with the picture, and on 16×16 they are 2 to 5 % more.
+    """
+    data, counts = batch(torch.float32, size=64), {}
     for name, rule, wrt in [("equal", equal, WRT[0]), *((wrt, nash, wrt) for wrt in WRT)]:
         torch.manual_seed(0)
         model = models.build("hard", "unet", TASKS)

@@ -53,7 +53,7 @@ def test_constraints_name_one_torch_for_each_processor(machine):
     chosen = [
         r.name for r in map(Requirement, lines) if not r.marker or r.marker.evaluate({"platform_machine": machine})
     ]
-    assert sorted(chosen) == ["torch", "torchmetrics", "torchvision"]
+    assert sorted(chosen) == ["torch", "torchjd", "torchmetrics", "torchvision"]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

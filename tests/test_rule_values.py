@@ -138,6 +138,28 @@ def test_cagrad_without_a_ball_is_the_mean():
         close(weights(cagrad, matrix, c=0.0), np.full(len(matrix), 1 / len(matrix)))
 
 
+def test_cagrad_of_collinear_gradients_lifts_the_shorter_alone():
+    """The w of the paper is the corner of the shorter gradient: d = g₀ + r g₂/‖g₂‖."""
+    alpha = weights(cagrad, np.array([[-2.0], [-0.5]]), c=0.5)
+    close(alpha, np.array([0.5, 0.5 + 0.5 * 1.25 / 0.5]))
+
+
+CYCLING = [  # found at random: duplicates and opposites that the exchange of tight tasks once ran in circles for
+    ([[0.66, 0.66, 0.56], [-1.19, 1.54, -0.057], [21.3, -8.28, -4.42], [21.3, -8.28, -4.42],
+      [-0.46, 0.135, 0.145], [0.283, -0.398, 0.057]], 1.5),
+    ([[0.7815658633100256, -2.027000858099879], [-0.0043275242936657, 0.008898982367961054],
+      [-0.12044623777129596, 0.026512363182964196], [0.7815658633100256, -2.027000858099879]], 1.5),
+    ([[0.01, -0.01, 0.05, 0.01], [2.5, 2.1, -2.75, 2.1], [-2.5, -2.1, 2.75, -2.1], [0.3, -0.4, -5.2, -1.1]], 0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows, c", CYCLING)
+def test_cagrad_with_dependent_gradients_ends(rows, c):
+    matrix = np.array(rows)
+    alpha, mean = weights(cagrad, matrix, c=c), matrix.mean(0)
+    assert np.linalg.norm(alpha @ matrix - mean) <= c * np.linalg.norm(mean) * (1 + 1e-9)
+
+
 def test_cagrad_where_the_mean_is_zero_or_a_task_is():
     close(weights(cagrad, np.array([[1.0, 0], [-1, 0]])), np.array([0.5, 0.5]))
     close(weights(cagrad, np.array([[1.0, 0], [0, 0]])), np.array([0.5, 0.5]))

@@ -32,11 +32,13 @@ def least(matrix: Array, vectors: Array) -> Array:
     return _alike(matrix, np.stack(found)).reshape(vectors.shape) / norms
 
 
-def _alike(cosines: Array, u: Array) -> Array:
-    """Gradients of the same direction share what they got, which changes no d: then no task is preferred."""
+def _alike(cosines: Array, u: Array, norms: Array | None = None) -> Array:
+    """Gradients of one direction (and norm, if given) share what they got, which changes no d: none is preferred."""
     if np.linalg.eigvalsh(cosines)[0] > 1e-10:
         return u
     alike = np.abs(cosines[:, None] - cosines).max(2) < 1e-10  # (K, K)
+    if norms is not None:
+        alike &= np.abs(norms[:, None] - norms) <= 1e-10 * norms
     return u @ alike / alike.sum(1)
 
 
@@ -56,7 +58,9 @@ def _active_set(matrix: Array, vector: Array) -> Array:
             continue
         barred[:] = False
         while (blocked := free & (target <= 0)).any():
-            stay = np.where(blocked, u / np.where(blocked, u - target, 1.0), np.inf)  # how far each lets us go
+            stay = np.where(
+                blocked, u / np.where(blocked & (u > target), u - target, 1.0), np.inf
+            )  # how far each lets us go
             u = np.where(free, u + stay.min() * (target - u), 0.0)
             free[stay.argmin()] = False
             target = _solve(matrix, vector, free)
@@ -98,13 +102,14 @@ def raise_the_worst(gramian: Array, radius: float) -> Array:
         last = (h + np.sqrt(max(h * h - a * (b[tight] @ q - radius**2), 0.0))) / a  # the end of the ball
         rate, events = others @ p - one, np.full(len(b), np.inf)
         with np.errstate(divide="ignore", invalid="ignore"):
-            events = np.where(rate < -1e-12 * one, np.maximum((others @ q - b) / rate, level), events)
+            falling = rate < -1e-12 * (one + np.abs(others) @ np.abs(p))  # beyond what rounding can do
+            events = np.where(falling, np.maximum((others @ q - b) / rate, level), events)
             events[tight] = np.where(p < 0, np.maximum(q / p, level), np.inf)
         task, level = int(events.argmin()), min(last, events.min())
         x[:] = 0.0
         x[tight] = level * p - q
         if level == last or not _exchange(tight, task, cosines, x):
-            return _alike(cosines, np.maximum(x, 0.0)) / norms
+            return _alike(cosines, np.maximum(x, 0.0), norms) / norms
     raise ValueError("the problem of this rule did not converge: look at the Gramian")
 
 

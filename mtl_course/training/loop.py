@@ -92,13 +92,11 @@ def fit(
     objective = Objective(tasks, rule, weights, omega, precision, wrt)
     keeper = Keeper(model, tasks, monitor, checkpoint)
     place = choose_device(device)
-    steps = _steps(epochs, lr, train_loader)
     objective.prepare(model.to(place), place)
-    optimizer = torch.optim.AdamW(_groups(model, objective.rule), lr=lr, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
-    bar = tqdm(total=steps, disable=not progress, unit="step", mininterval=0.5)
+    optimizer, schedule = _descent(model, objective.rule, lr, weight_decay, _steps(epochs, lr, train_loader))
+    bar = tqdm(total=schedule.total_steps, disable=not progress, unit="step", mininterval=0.5)
     trainer = _Trainer(tasks, model, objective, optimizer, schedule, place, bar)
-    history: list[Row] = []
+    history = []
     try:
         for epoch in range(1, epochs + 1):
             start = time.perf_counter()
@@ -224,10 +222,14 @@ def _ready(batch: Batch, tasks: Tasks, place: torch.device, where: str) -> dict[
     return {name: value.to(place, non_blocking=True) for name, value in wanted.items()}
 
 
-def _groups(model: nn.Module, rule: Rule) -> list[dict]:
-    """What the optimizer moves: the model, and what the rule learns with it, which is not to decay."""
+def _descent(
+    model: nn.Module, rule: Rule, lr: float, weight_decay: float, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """What moves the model, and what the rule learns with it, which is not to decay."""
     learned = list(rule.parameters()) if isinstance(rule, LossRule) else []
-    return [{"params": model.parameters()}] + ([{"params": learned, "weight_decay": 0.0}] if learned else [])
+    groups = [{"params": model.parameters()}] + ([{"params": learned, "weight_decay": 0.0}] if learned else [])
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
 
 
 def _steps(epochs: int, lr: float, loader: DataLoader) -> int:
