@@ -1,4 +1,4 @@
-"""multitask_backward under mixed precision and compilation, and what it costs: passes, FLOPs, copies from the device."""
+"""multitask_backward under mixed precision and compilation, and its cost: passes, FLOPs, copies from the device."""
 
 import copy
 import functools
@@ -6,13 +6,26 @@ import math
 
 import pytest
 import torch
-from test_backward import TASKS, WRT, assert_same, batch, build, gradients, jacobian, shared_names, terms_of, wrts
+from test_backward import TASKS, WRT, assert_same, batch, build, gradients, shared_names, terms_of, wrts
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_course import models
-from mtl_course.balancing import LOSS_RULES, Uncertainty, equal, fairgrad, fixed, geometric_mean, make
-from mtl_course.balancing import mgda, multitask_backward, nash, pcgrad  # fmt: skip
+from mtl_course.balancing import (
+    LOSS_RULES,
+    Uncertainty,
+    backward,
+    equal,
+    fairgrad,
+    fixed,
+    geometric_mean,
+    gramian_of,
+    make,
+    mgda,
+    multitask_backward,
+    nash,
+    pcgrad,
+)
 from mtl_course.losses import losses
 
 ONE_BACKWARD = [equal, fixed([1, 2, 3]), *(n for n in LOSS_RULES if n != "grad_norm")]
@@ -117,7 +130,7 @@ def test_a_model_compiled_whole_has_parameters_to_balance_and_no_representation(
     alpha = multitask_backward(terms_of(compiled), compiled, mgda)
     torch.testing.assert_close(alpha, multitask_backward(terms_of(plain), plain, mgda), rtol=1e-4, atol=1e-5)
     assert_same(gradients(model), gradients(plain), 1e-4)
-    with pytest.raises(ValueError, match="compile model.trunk and model.heads, not the model"):
+    with pytest.raises(ValueError, match="compile model.trunk and model.heads"):
         multitask_backward(terms_of(compiled), compiled, mgda, "representation")
 
 
@@ -165,7 +178,7 @@ def test_flops_of_a_step():
             multitask_backward(terms_of(model, data), model, rule, wrt)
         counts[name] = counter.get_total_flops()
     ratios = {wrt: counts[wrt] / counts["equal"] for wrt in WRT}
-    print(ratios)
+    print({wrt: round(ratio, 4) for wrt, ratio in ratios.items()})
     assert ratios["parameters"] <= 2.1 and ratios["representation"] <= 1.01
 
 
@@ -202,12 +215,14 @@ def on_gpu_or_pretended(rule, wrt):
     model = build(dtype=torch.float32)
     terms = terms_of(model)
     with Copies() as copies:
+
         def counted(gramian, *rest):  # the rule works on the host
             assert any(gramian is h for h in copies.host)
             with torch._C.DisableTorchFunction():
                 alpha = rule(gramian)
             copies.host.append(alpha)
             return alpha
+
         counted.reads = getattr(rule, "reads", "gramian")
         multitask_backward(terms, model, counted if counted.reads == "gramian" else rule, wrt)
     return copies.found
@@ -240,9 +255,6 @@ def test_one_wait_for_the_gpu_a_step(rule, wrt):
 
 
 def test_the_gramian_is_summed_in_chunks_without_a_copy_of_the_gradients():
-    from mtl_course.balancing import backward, gramian_of
-
     rows = [torch.randn(backward.CHUNK * 2 + 17) for _ in range(2)]
     matrix = torch.stack(rows).double()
     torch.testing.assert_close(gramian_of(rows), matrix @ matrix.T, rtol=1e-12, atol=1e-9)
-    assert jacobian(build()).shape[0] == 3

@@ -84,7 +84,8 @@ def test_closed_forms_for_two_tasks(seed):
     # The mean, plus what lifts the one that it harms up to 0.
     short = np.maximum(-np.array([a + b, b + c]) / 2, 0) / [a, c]
     close(weights(dual_projection, matrix), 0.5 + short)
-    root = (np.array([[a, b], [b, c]]) + np.eye(2) * np.sqrt(a * c - b * b)) / np.sqrt(a + c + 2 * np.sqrt(a * c - b * b))
+    area = np.sqrt(a * c - b * b)
+    root = (np.array([[a, b], [b, c]]) + np.eye(2) * area) / np.sqrt(a + c + 2 * area)  # G^½
     low = np.linalg.eigvalsh([[a, b], [b, c]])[0]
     np.testing.assert_allclose(weights(aligned, matrix), np.sqrt(low) * np.linalg.inv(root) @ [0.5, 0.5], rtol=1e-8)
 

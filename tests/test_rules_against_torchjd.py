@@ -47,7 +47,7 @@ def distance(ours, theirs):
 def compare(rule, aggregator, tolerance, matrices=JACOBIANS, up_to_length=False):
     for matrix in matrices:
         ours = rule(matrix @ matrix.T) @ matrix
-        theirs = (aggregator(matrix) if isinstance(aggregator, torch.nn.Module) else aggregator(len(matrix))(matrix))
+        theirs = aggregator(matrix) if isinstance(aggregator, torch.nn.Module) else aggregator(len(matrix))(matrix)
         if up_to_length:
             ours, theirs = ours / ours.norm(), theirs / theirs.norm()
         assert distance(ours, theirs) < tolerance, matrix

@@ -86,18 +86,20 @@ class _Step:
         if reads_of(self.rule) == "nothing":
             alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
         else:
-            alpha = self.weigh_losses(torch.stack([loss.detach() for loss in self.losses]).cpu().double())
+            values = torch.stack(self.losses).detach()
+            values = torch.cat([values, self.scaled(values.new_ones(1, dtype=torch.float32))]).cpu().double()  # one copy
+            alpha = self.weigh_losses(values[:-1], values[-1])
         total = sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))
         self.scaled(total).backward()
         return alpha
 
-    def weigh_losses(self, values: Tensor) -> Tensor:
-        """α of a rule on losses; a rule with parameters also gets their gradient."""
+    def weigh_losses(self, values: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """α of a rule on losses; a rule with parameters also gets their gradient, times `scale`."""
         if not isinstance(self.rule, LossRule):
             return self.rule(values)
         alpha = self.rule.alpha(values, self.present)
         if alpha.requires_grad:
-            (alpha @ values + self.rule.penalty(self.present)).backward()
+            (scale * (alpha @ values + self.rule.penalty(self.present))).backward()
         return alpha.detach()
 
     def backward_each(self, wrt: str) -> Tensor:
@@ -166,7 +168,10 @@ class _Step:
         if self.scaler and not gramian.isfinite().all():
             return torch.full((len(gramian),), torch.nan, dtype=torch.float64)
         if not isinstance(self.rule, LossRule):
-            return self.rule(gramian)
+            alpha = torch.as_tensor(self.rule(gramian))
+            if alpha.shape != gramian.shape[:1] or not alpha.isfinite().all():
+                raise ValueError(f"a rule gives {len(gramian)} finite weights, and this one gave {alpha.tolist()}")
+            return alpha
         alpha = self.weigh_losses(values)
         self.rule.observe(values, gramian, self.present)
         return alpha

@@ -104,6 +104,8 @@ class DynamicAverage(LossRule):
 
     def __init__(self, count: int, temperature: float = 2.0):
         super().__init__(count)
+        if not temperature > 0:
+            raise ValueError(f"dynamic_average needs a temperature > 0, and not {temperature}")
         self.temperature = temperature
         empty = torch.full((2, count), torch.nan, dtype=torch.float64)
         self.register_buffer("means", empty)  # of the last two epochs, the newer one last
