@@ -280,14 +280,15 @@ def _data(arguments: argparse.Namespace) -> None:
 
 def _records(arguments: argparse.Namespace) -> int:
     """List the experiments, run one or go on with it, verify its small part, or show its result."""
-    from mtl_course import records
+    from mtl_course.commands import records
+    from mtl_course.records import run
 
     if (arguments.name is None) != (arguments.action == "list"):
         raise CourseError("records list takes no name, and records run, verify and show take one")
     if arguments.action == "list":
         return records.print_list()
     if arguments.action == "run":
-        return records.run(arguments.name, _split(arguments.arms), arguments.fresh)
+        return run(arguments.name, _split(arguments.arms), arguments.fresh)
     return {"verify": records.verify, "show": records.show}[arguments.action](arguments.name)
 
 

@@ -25,6 +25,7 @@ ORDER = [
     "records",
     "plotting",
     "doctor",
+    "commands",
 ]
 
 

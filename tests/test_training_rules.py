@@ -133,7 +133,7 @@ def test_famos_second_forward_leaves_the_batch_statistics():
     terms = objective.losses(model, batch)
     multitask_backward(terms, model, objective.rule)
     after = weights(model)
-    objective.after_step(model, batch, terms)
+    objective.after_step(model, batch, terms, "here")
     for name, value in weights(model).items():
         assert torch.equal(value, after[name]), name
     assert any(not torch.equal(before[name], after[name]) for name in before)  # the first forward did move them
@@ -154,9 +154,9 @@ def test_batch_statistics_are_kept_in_the_block_alone():
 def test_uncertainty_is_learned_by_the_optimizer_without_decay():
     rule = Uncertainty(2)
     with torch.no_grad():
-        rule.s.fill_(5.0)
+        rule.s.fill_(50.0)  # Adam moves it by at most lr a step, and any decay by lr · decay · 50
     quiet_fit(small(), epochs=2, rule=rule, lr=1e-2, weight_decay=100.0)
-    assert (rule.s != 5.0).all() and (rule.s > 4.9).all()  # decay of 100 · lr would have taken all of it
+    assert ((rule.s < 50) & (rule.s >= 50 - 4 * 1e-2)).all()
 
 
 @pytest.mark.parametrize("rule", [mgda, equal, "uncertainty"])

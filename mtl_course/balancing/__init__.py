@@ -2,14 +2,12 @@
 
 from mtl_course.balancing.backward import Rule, gramian_of, multitask_backward, reads_of
 from mtl_course.balancing.gradient_rules import (
-    GRADIENT_RULES,
     aligned,
     cagrad,
     dual_projection,
     equal,
     fairgrad,
     fixed,
-    gradient_rule,
     imtl_g,
     mgda,
     nash,
@@ -18,6 +16,7 @@ from mtl_course.balancing.gradient_rules import (
 )
 from mtl_course.balancing.learned_rules import Famo, GradNorm, Uncertainty
 from mtl_course.balancing.loss_rules import DynamicAverage, LossRule, RandomWeights, SmoothTchebycheff, geometric_mean
+from mtl_course.balancing.registry import GRADIENT_RULES, gradient_rule
 from mtl_course.spec import choose
 
 LOSS_RULES = {

@@ -87,7 +87,8 @@ class _Step:
             alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
         else:
             values = torch.stack(self.losses).detach()
-            values = torch.cat([values, self.scaled(values.new_ones(1, dtype=torch.float32))]).cpu().double()  # one copy
+            scale = self.scaled(values.new_ones(1, dtype=torch.float32))
+            values = torch.cat([values, scale]).cpu().double()  # one copy
             alpha = self.weigh_losses(values[:-1], values[-1])
         total = sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))
         self.scaled(total).backward()
@@ -182,9 +183,11 @@ def gramian_of(rows: Sequence[Tensor]) -> Tensor:
     dtype = torch.float32 if rows[0].device.type == "mps" else torch.float64
     total = torch.zeros(len(rows), len(rows), dtype=dtype, device=rows[0].device)
     for columns in zip(*(row.split(CHUNK) for row in rows)):
-        part = torch.stack(columns).to(dtype)
-        total += part @ part.T
-    return total
+        exact = [part.to(dtype) for part in columns]
+        for i, part in enumerate(exact):
+            for j, other in enumerate(exact[: i + 1]):
+                total[i, j] += part @ other
+    return total.tril() + total.tril(-1).T
 
 
 def _trained(tensors: Sequence[Tensor], without: Sequence[Tensor] = ()) -> list[Tensor]:

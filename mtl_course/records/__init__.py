@@ -4,8 +4,8 @@ data/records/README.md says how a record is made; the experiments themselves sta
 """
 
 from mtl_course.records.intervals import by_arm, mean_interval, paired_difference
-from mtl_course.records.runner import print_list, run, show, verify
+from mtl_course.records.runner import run
 from mtl_course.records.store import Experiment, folder, load, names, problems, program
 
 __all__ = ["Experiment", "by_arm", "folder", "load", "mean_interval", "names",
-           "paired_difference", "print_list", "problems", "program", "run", "show", "verify"]  # fmt: skip
+           "paired_difference", "problems", "program", "run"]  # fmt: skip

@@ -17,28 +17,13 @@ from mtl_course.errors import CourseError
 from mtl_course.losses import check_predictions, valid_pixels
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.checkpoints import Keeper
+from mtl_course.training.device import Device, choose_device
 from mtl_course.training.objective import Objective, Omega
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 Row = dict[str, float]
-Device = str | torch.device
-
-
-def choose_device(name: Device = "auto") -> torch.device:
-    """The device to compute on: cuda if there is one, else mps, else cpu; or the one named.
-
-    Raises:
-        CourseError: if the named device is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=name).item()  # not every device that torch names is there, or holds numbers
-    except (RuntimeError, AssertionError) as error:
-        raise CourseError(f"device {str(name)!r} is not available here: choose auto, cpu, cuda or mps") from error
-    return torch.device(name)
 
 
 def fit(
@@ -83,7 +68,7 @@ def fit(
 
     Returns:
         The history, a row an epoch: epoch, lr, loss/TASK and alpha/TASK (training means), skipped (steps where the rule
-        was not defined), TASK.METRIC (validation), seconds.
+        was not defined or fp16 overflowed), TASK.METRIC (validation), seconds.
 
     Raises:
         CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
@@ -123,12 +108,13 @@ class _Trainer:
     schedule: torch.optim.lr_scheduler.LRScheduler
     place: torch.device
     bar: tqdm
-    skipped: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # steps of this epoch, and why
+    undefined: int = 0  # of them those where the rule was not defined
 
     def epoch(self, loader: DataLoader, number: int) -> Row:
         """All batches once; the means of each task's loss and α over the batches that had it."""
         self.model.train()
-        self.skipped = []
+        self.skipped, self.undefined = [], 0
         seen: dict[str, list[Tensor]] = {f"{what}/{name}": [] for what in ("loss", "alpha") for name in self.tasks}
         for index, batch in enumerate(loader, 1):
             for name, value in self.step(batch, f"epoch {number}, batch {index}").items():
@@ -136,7 +122,7 @@ class _Trainer:
             self.bar.update()
         self.objective.after_epoch()
         _refuse_empty(name for name in self.tasks if not seen[f"loss/{name}"])
-        if len(self.skipped) == index:
+        if self.undefined == index:
             raise CourseError(f"the rule is defined at no step ({self.skipped[0]}): choose another rule")
         if self.skipped:
             self.bar.write(f"{len(self.skipped)} of {index} steps were skipped, the first at {self.skipped[0]}")
@@ -154,10 +140,13 @@ class _Trainer:
             alpha = dict(zip(self.tasks, self.objective.backward(self.model, terms)))
         except ValueError as error:
             self.skipped.append(f"{where}: {error}")
+            self.undefined += 1
             return row
-        self.objective.step(self.optimizer)
+        if not self.objective.step(self.optimizer):
+            self.skipped.append(f"{where}: the gradients overflowed float16")
+            return row
         self.schedule.step()
-        self.objective.after_step(self.model, batch, terms)
+        self.objective.after_step(self.model, batch, terms, where)
         return row | {f"alpha/{name}": alpha[name] for name in terms}
 
 

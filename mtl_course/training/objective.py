@@ -76,21 +76,31 @@ class Objective:
             (self.scaler.scale(tie) if self.scaler else tie).backward()
         return alpha
 
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step of the optimizer; it moves nothing where there is no gradient."""
+    def step(self, optimizer: torch.optim.Optimizer) -> bool:
+        """One step of the optimizer, which moves nothing where there is no gradient.
+
+        Returns:
+            False if gradients overflowed float16: nothing has moved, and their scale goes down.
+        """
         if self.scaler is None:
             optimizer.step()
-        else:
-            self.scaler.step(optimizer)  # not where a gradient is not finite
-            self.scaler.update()
+            return True
+        scale = self.scaler.get_scale()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return self.scaler.get_scale() >= scale
 
-    def after_step(self, model: nn.Module, batch: Batch, terms: Mapping[str, Tensor]) -> None:
+    def after_step(self, model: nn.Module, batch: Batch, terms: Mapping[str, Tensor], where: str) -> None:
         """Let a rule that asks for it see the losses of the same batch after the step."""
         if isinstance(self.rule, LossRule) and self.rule.wants_new_losses and terms:
             with torch.no_grad(), batch_statistics_kept(model):
                 new = self.losses(model, batch)
+            self.refuse_not_finite(new, f"{where}, after the step")
             names = list(self.tasks)
-            self.rule.after_step(torch.stack([new[name] for name in terms]), [names.index(name) for name in terms])
+            try:
+                self.rule.after_step(torch.stack([new[name] for name in terms]), [names.index(name) for name in terms])
+            except ValueError as error:
+                raise CourseError(f"{where}, after the step: {error}") from error
 
     def after_epoch(self) -> None:
         """Let a rule that asks for it see that an epoch is over."""
