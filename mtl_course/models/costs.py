@@ -27,6 +27,7 @@ def cost(models: Mapping[str, nn.Module], images: Tensor, repeats: int = 5) -> C
         `seconds` of a forward pass in evaluation mode and `step_seconds` of forward and backward in training mode,
         without the optimizer.
     """
+    images = images.clone()  # a slice would count with all that it was cut from
     # Copies, so that gradients, batch statistics and modes stay what they are.
     copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
     rows = {name: _count(model, images) for name, model in copies.items()}

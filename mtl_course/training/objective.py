@@ -47,9 +47,9 @@ class Objective:
         if "gramian" in reads_of(self.rule):
             name = type(model).__name__
             if not model.shared_parameters():
-                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose --rule equal")
+                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose the rule equal")
             if self.wrt == "representation" and not hasattr(model, "representation"):
-                raise CourseError(f"{name} has no shared representation: choose --wrt parameters")
+                raise CourseError(f"{name} has no shared representation: choose wrt parameters")
         if self.dtype == torch.float16:
             self.scaler = torch.amp.GradScaler(place.type)
 
