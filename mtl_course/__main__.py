@@ -81,7 +81,9 @@ def _train_options(train: argparse.ArgumentParser) -> None:
         "--model", default="hard", help="single, hard, soft, cross-stitch, attention or mixture; default hard"
     )
     train.add_argument("--trunk", default="unet", help="the trunk; default unet")
-    train.add_argument("--rule", default="equal", help="source of the loss weights: equal, pcgrad, cagrad:c=0.4 ...")
+    train.add_argument(
+        "--rule", default="equal", help="source of the loss weights, such as cagrad:c=0.4; a wrong name lists all"
+    )
     train.add_argument("--wrt", default="parameters", help="gradients that a rule reads: parameters or representation")
     train.add_argument("--weights", metavar="W,W,...", help="fixed loss weights, one a task, in the order of --tasks")
     train.add_argument("--epochs", type=_positive, default=10)

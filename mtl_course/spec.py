@@ -33,7 +33,9 @@ def choose(what: str, text: str, known: Mapping[str, Callable]) -> tuple[str, Ca
     options: dict[str, Any] = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
-        refuse_unknown(f"option of {name}", [key.strip()], allowed or ["none"])
+        if not allowed:
+            raise CourseError(f"{what} {name!r} takes no options, and these are {rest!r}")
+        refuse_unknown(f"option of {name}", [key.strip()], allowed)
         kind = type(allowed[key.strip()])
         try:
             options[key.strip()] = bool(int(value)) if kind is bool else kind(value)

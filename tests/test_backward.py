@@ -228,7 +228,7 @@ def test_mistakes_are_told():
     with pytest.raises(ValueError, match="'parameters' or 'representation', and not 'heads'"):
         multitask_backward(terms_of(model), model, mgda, "heads")
     constant = terms_of(model) | {"depth": torch.tensor(1.0)}
-    with pytest.raises(ValueError, match="the loss of 'depth' does not depend on a trained parameter"):
+    with pytest.raises(ValueError, match="the loss of 'depth' is no scalar that depends on a trained parameter"):
         multitask_backward(constant, model, mgda)
     for kind in ("soft", "single"):
         unshared = build(kind)
@@ -236,8 +236,45 @@ def test_mistakes_are_told():
             with pytest.raises(ValueError, match="shares no parameters"):
                 multitask_backward(terms_of(unshared), unshared, mgda, wrt)
         assert multitask_backward(terms_of(unshared), unshared, equal).tolist() == [1, 1, 1]
-    with pytest.raises(ValueError, match="choose wrt='parameters'"):
+    with pytest.raises(ValueError, match="what the heads read in the last forward pass"):
         multitask_backward(terms_of(model), copy.deepcopy(model), mgda, "representation")
+    with pytest.raises(ValueError, match="is no scalar"):
+        multitask_backward({name: loss[None] for name, loss in terms_of(model).items()}, model, mgda)
+    for wrong in ("mgda", Uncertainty):
+        with pytest.raises(ValueError, match="a rule is a function or an object"):
+            multitask_backward(terms_of(model), model, wrong)
+    with pytest.raises(ValueError, match="Uncertainty is for 5 tasks"):
+        multitask_backward(terms_of(model), model, Uncertainty(5))
+
+
+@wrts
+def test_alpha_is_in_the_order_of_tasks_whatever_the_order_of_the_heads(wrt):
+    model, weights = build(), dict(zip(TASKS, (1.0, 2.0, 3.0)))
+    plain = copy.deepcopy(model)
+    order = list(TASKS)[::-1]
+    rule = fixed([weights[name] for name in order])
+    alpha = multitask_backward(terms_of(model), model, rule, wrt, tasks=order)
+    assert alpha.tolist() == [weights[name] for name in order]
+    multitask_backward(terms_of(plain), plain, fixed(list(weights.values())), wrt)
+    assert_same(gradients(model), gradients(plain), 1e-12)
+
+
+@pytest.mark.parametrize("rule", [equal, mgda, geometric_mean])
+def test_a_model_without_heads_is_told_the_tasks(rule):
+    """Two losses on one prediction of a model of one's own, the second absent."""
+
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.trunk, self.out = torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)
+
+        def shared_parameters(self):
+            return list(self.trunk.parameters())
+
+    own, x = Own(), torch.ones(5, 3)
+    loss = own.out(own.trunk(x)).square().mean()
+    alpha = multitask_backward({"b": loss}, own, rule, tasks=["a", "b"])
+    assert alpha[0] == 0 and alpha[1] > 0 and own.trunk.weight.grad is not None
 
 
 def test_a_plain_function_of_the_gramian_is_a_rule():

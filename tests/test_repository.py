@@ -99,6 +99,13 @@ def test_relative_links_lead_to_files(path):
     assert missing == []
 
 
+def test_the_code_of_the_readme_runs():
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    result = {}
+    exec(code, result)
+    assert result["alpha"].shape == (2,) and (result["alpha"] >= 1).all()
+
+
 def test_the_package_stays_small():
     """The budget is the core's: the command line, with its doctor, explains no lesson and does not count."""
     counts = count_lines.count(ROOT / "mtl_course")

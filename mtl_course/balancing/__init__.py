@@ -1,6 +1,6 @@
 """Where the weights α of the tasks come from, and the backward pass that applies them."""
 
-from mtl_course.balancing.backward import Rule, gramian_of, multitask_backward, reads_of
+from mtl_course.balancing.backward import Rule, RuleNotDefined, gramian_of, multitask_backward, reads_of
 from mtl_course.balancing.gradient_rules import (
     aligned,
     cagrad,
@@ -54,6 +54,7 @@ __all__ = [
     "LossRule",
     "RandomWeights",
     "Rule",
+    "RuleNotDefined",
     "SmoothTchebycheff",
     "Uncertainty",
     "aligned",

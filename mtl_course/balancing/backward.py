@@ -1,15 +1,16 @@
 """The multi-task backward pass: d = Σ αᵢ gᵢ for what the tasks share, plain gradients for what they do not."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mtl_course.balancing.flat import add_gradients, are_apart, flat, gramian_of, split, trained, walk
 from mtl_course.balancing.loss_rules import LossRule
 
 Rule = Callable[..., Tensor] | LossRule
-CHUNK = 2**18  # values of a gradient that are taken into float64 at once
 
 
 def multitask_backward(
@@ -18,6 +19,7 @@ def multitask_backward(
     rule: Rule,
     wrt: str = "parameters",
     scaler: torch.amp.GradScaler | None = None,
+    tasks: Sequence[str] | None = None,
 ) -> Tensor:
     """Add to `.grad`: of shared parameters Σ αᵢ ∂Lᵢ/∂θ, of a task's own parameters its plain ∂Lᵢ/∂θ.
 
@@ -28,29 +30,42 @@ def multitask_backward(
 
     Args:
         losses: scalars of the tasks that this batch has, by name, or one a task in order.
-        model: has `shared_parameters()`, and for "representation" also `representation()`; where its `heads` name more
-            tasks than `losses` does, the others are absent from this batch.
+        model: has `shared_parameters()`, and for "representation" also `representation()`.
         rule: a function of the Gramian, or a rule on losses; a rule's own parameters get their gradient too.
         wrt: "parameters" or "representation".
         scaler: of mixed precision in float16; the gradients stay scaled by it, and the rule sees them unscaled.
+        tasks: all K, in the order of α; those not in `losses` are absent from this batch. Default the model's `heads`,
+            or what `losses` names.
+
+    A loop of your own also gives `rule.parameters()` to the optimizer, and calls `rule.after_step(new_losses)` where
+    `rule.wants_new_losses`, and `rule.after_epoch()`. To accumulate n batches, pass undivided losses and divide every
+    gradient by n before the step: the penalty of Uncertainty is no loss of a batch.
 
     Returns:
         α, float64 on the CPU, (K,), 0 for absent tasks. NaN where the scale of `scaler` was too high: the gradients are
         then not finite, and `scaler.step` skips the step.
 
     Raises:
-        ValueError: if the rule is not defined here, a gradient rule meets a model that shares nothing, or a loss does
-            not depend on what is trained. No gradient is changed then.
+        RuleNotDefined: if the rule gives no α here.
+        ValueError: if a gradient rule meets a model that shares nothing, a loss is no scalar or does not depend on what
+            is trained, or the rule is for another number of tasks. No gradient is changed by either.
     """
+    if isinstance(rule, str | type):
+        raise ValueError(f"a rule is a function or an object, and not {rule!r}: balancing.make makes one of a name")
     if wrt not in ("parameters", "representation"):
         raise ValueError(f"wrt is 'parameters' or 'representation', and not {wrt!r}")
     terms = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
-    names = list(getattr(model, "heads", terms))
+    names = list(tasks or getattr(model, "heads", terms))
     if not set(terms) <= set(names):
         names = list(terms)
+    if isinstance(rule, LossRule) and rule.count != len(names):
+        raise ValueError(f"{type(rule).__name__} is for {rule.count} tasks, and these are {names}: name all in `tasks`")
     for name, loss in terms.items():
-        if not loss.requires_grad:
-            raise ValueError(f"the loss of {name!r} does not depend on a trained parameter: leave that task out")
+        if not loss.requires_grad or loss.ndim:
+            raise ValueError(
+                f"the loss of {name!r} is no scalar that depends on a trained parameter: mend it, or leave "
+                "that task out"
+            )
     present = [names.index(name) for name in terms]
     alpha = torch.zeros(len(names), dtype=torch.float64)
     if terms:
@@ -65,6 +80,19 @@ def reads_of(rule: Rule) -> str:
     while hasattr(rule, "func"):  # functools.partial
         rule = rule.func
     return getattr(rule, "reads", "gramian")
+
+
+class RuleNotDefined(ValueError):
+    """A rule gives no α for these losses or gradients."""
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """What the rule itself refuses in this block is told as RuleNotDefined."""
+    try:
+        yield
+    except ValueError as error:
+        raise RuleNotDefined(str(error)) from error
 
 
 @dataclass
@@ -84,7 +112,8 @@ class _Step:
     def backward_once(self) -> Tensor:
         """The gradient of Σ αᵢLᵢ, for rules that do not read the gradients."""
         if reads_of(self.rule) == "nothing":
-            alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
+            with _asked():
+                alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
         else:
             values = torch.stack(self.losses).detach()
             scale = self.scaled(values.new_ones(1, dtype=torch.float32))
@@ -96,9 +125,8 @@ class _Step:
 
     def weigh_losses(self, values: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """α of a rule on losses; a rule with parameters also gets their gradient, times `scale`."""
-        if not isinstance(self.rule, LossRule):
-            return self.rule(values)
-        alpha = self.rule.alpha(values, self.present)
+        with _asked():
+            alpha = self.rule.alpha(values, self.present) if isinstance(self.rule, LossRule) else self.rule(values)
         if alpha.requires_grad:
             (scale * (alpha @ values + self.rule.penalty(self.present))).backward()
         return alpha.detach()
@@ -108,40 +136,38 @@ class _Step:
         everything = list(self.model.shared_parameters())
         if not everything:
             raise ValueError(f"{type(self.model).__name__} shares no parameters: use equal, fixed or a rule on losses")
-        shared, own = _trained(everything), _trained(self.model.parameters(), without=everything)
+        shared, own = trained(everything), trained(self.model.parameters(), without=everything)
         z = self.representation(wrt == "representation" and len(shared) > 0)
         through = z or (shared if wrt == "parameters" else [])
-        rows, of_heads = self.of_tasks(through, own, bool(z) and _are_apart(self.losses, z))
+        rows, of_heads = self.of_tasks(through, own, bool(z) and are_apart(self.losses, z))
         if z and wrt == "parameters":
             for k, row in enumerate(rows):
-                found = torch.autograd.grad(
-                    z, shared, _split(row, z), retain_graph=k < len(rows) - 1, allow_unused=True
-                )
-                rows[k] = _flat(shared, found)
+                found = torch.autograd.grad(z, shared, split(row, z), retain_graph=k < len(rows) - 1, allow_unused=True)
+                rows[k] = flat(shared, found)
         gramian, values, scale = self.to_host(rows)
         alpha = self.weigh_gradients(gramian / scale**2, values)
         for weight, found in zip(alpha.tolist(), of_heads):
             # The heads minimise Σ αᵢLᵢ where the rule is one on losses (GradNorm).
-            _add_gradients(own, found, weight if isinstance(self.rule, LossRule) else 1.0)
+            add_gradients(own, found, weight if isinstance(self.rule, LossRule) else 1.0)
         combined = rows[0].mul_(alpha[0].item())
         for row, weight in zip(rows[1:], alpha[1:].tolist()):
             combined.add_(row, alpha=weight)
         if wrt == "parameters" and shared:
-            _add_gradients(shared, _split(combined, shared))
+            add_gradients(shared, split(combined, shared))
         elif z:
-            torch.autograd.backward(z, _split(combined, z))
+            torch.autograd.backward(z, split(combined, z))
         return alpha
 
     def representation(self, needed: bool) -> list[Tensor]:
         """The tensors between the shared part and the heads; none where the losses do not lead to them."""
         kept = self.model.representation() if hasattr(self.model, "representation") else ()
-        z = [t for t in kept if t.requires_grad]
-        if any(_walk(loss, z)[1] for loss in self.losses if z):
+        z = [t for t in ((kept,) if isinstance(kept, Tensor) else kept) if t.requires_grad]
+        if any(walk(loss, z)[1] for loss in self.losses if z):
             return z
         if needed:
             raise ValueError(
-                f"the losses do not lead to {type(self.model).__name__}.representation(): choose wrt='parameters', or "
-                "compile model.trunk and model.heads instead of the model"
+                f"the losses do not lead to {type(self.model).__name__}.representation(), what the heads read in the "
+                "last forward pass: keep it there, and compile model.trunk and model.heads, not the model"
             )
         return []
 
@@ -152,7 +178,7 @@ class _Step:
             # Where the heads have nothing in common, the memory of each can go as soon as its gradient is there.
             keep = not apart and k < len(self.losses) - 1
             found = torch.autograd.grad(self.scaled(loss), through + own, retain_graph=keep, allow_unused=True)
-            rows.append(_flat(through, found[: len(through)]) if through else loss.detach().new_zeros(1))
+            rows.append(flat(through, found[: len(through)]) if through else loss.detach().new_zeros(1))
             of_heads.append(found[len(through) :])
         return rows, of_heads
 
@@ -169,66 +195,12 @@ class _Step:
         if self.scaler and not gramian.isfinite().all():
             return torch.full((len(gramian),), torch.nan, dtype=torch.float64)
         if not isinstance(self.rule, LossRule):
-            alpha = torch.as_tensor(self.rule(gramian))
-            if alpha.shape != gramian.shape[:1] or not alpha.isfinite().all():
-                raise ValueError(f"a rule gives {len(gramian)} finite weights, and this one gave {alpha.tolist()}")
+            with _asked():
+                alpha = torch.as_tensor(self.rule(gramian))
+                if alpha.shape != gramian.shape[:1] or not alpha.isfinite().all():
+                    raise ValueError(f"a rule gives {len(gramian)} finite weights, and this one gave {alpha.tolist()}")
             return alpha
         alpha = self.weigh_losses(values)
-        self.rule.observe(values, gramian, self.present)
+        with _asked():
+            self.rule.observe(values, gramian, self.present)
         return alpha
-
-
-def gramian_of(rows: Sequence[Tensor]) -> Tensor:
-    """G = JJᵀ of K flat gradients, (K, K), summed in float64 where the device has it."""
-    dtype = torch.float32 if rows[0].device.type == "mps" else torch.float64
-    total = torch.zeros(len(rows), len(rows), dtype=dtype, device=rows[0].device)
-    for columns in zip(*(row.split(CHUNK) for row in rows)):
-        exact = [part.to(dtype) for part in columns]
-        for i, part in enumerate(exact):
-            for j, other in enumerate(exact[: i + 1]):
-                total[i, j] += part @ other
-    return total.tril() + total.tril(-1).T
-
-
-def _trained(tensors: Sequence[Tensor], without: Sequence[Tensor] = ()) -> list[Tensor]:
-    left_out = {id(t) for t in without}
-    return [t for t in tensors if t.requires_grad and id(t) not in left_out]
-
-
-def _walk(loss: Tensor, ends: Sequence[Tensor]) -> tuple[set, bool]:
-    """The nodes of the graph between a loss and `ends`, and whether it leads there."""
-    stops = {(t.grad_fn, t.output_nr) for t in ends}
-    nodes, todo, met = set(), [(loss.grad_fn, 0)], False
-    while todo:
-        edge = todo.pop()
-        if edge in stops:
-            met = True
-        elif edge[0] is not None and edge[0] not in nodes:
-            nodes.add(edge[0])
-            todo += edge[0].next_functions
-    return nodes, met
-
-
-def _are_apart(losses: Sequence[Tensor], ends: Sequence[Tensor]) -> bool:
-    """Whether no two losses have a node in common before `ends`, parameters left out."""
-    seen = [{node for node in _walk(loss, ends)[0] if not hasattr(node, "variable")} for loss in losses]
-    return sum(map(len, seen)) == len(set().union(*seen))
-
-
-def _flat(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
-    """Gradients, None for 0, as one vector of at least float32."""
-    row = torch.cat([(torch.zeros_like(t) if g is None else g).reshape(-1) for t, g in zip(tensors, gradients)])
-    return row.float() if row.dtype.itemsize < 4 else row
-
-
-def _split(row: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """`_flat` undone, each part in the dtype of its tensor."""
-    parts = row.split([t.numel() for t in tensors])
-    return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors)]
-
-
-def _add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], weight: float = 1.0) -> None:
-    for p, g in zip(parameters, gradients):
-        if g is not None:
-            g = g.to(p.dtype) if weight == 1.0 else weight * g
-            p.grad = g if p.grad is None else p.grad + g

@@ -16,7 +16,7 @@ GRADIENT_RULES: dict[str, Callable[..., Tensor]] = {}
 def gradient_rule(
     function: Callable[..., Array] | None = None, *, reads: str = "gramian", never_conflicts: bool = False
 ) -> Callable:
-    """Make a rule of a function from G, float64 (K, K), to α, (K,), and put it into GRADIENT_RULES by its name.
+    """Make a rule of a function from G, a NumPy array (K, K) in float64, to α, (K,), and put it into GRADIENT_RULES.
 
     The rule checks G and gives α in the dtype and on the device of G. The tests find every rule in GRADIENT_RULES.
 

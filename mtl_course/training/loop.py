@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mtl_course.balancing import LossRule, Rule
+from mtl_course.balancing import LossRule, Rule, RuleNotDefined
 from mtl_course.errors import CourseError
 from mtl_course.losses import check_predictions, valid_pixels
 from mtl_course.tasks import Batch, Tasks
@@ -48,7 +48,8 @@ def fit(
     """Minimise L(θ) = Σ αᵢ Lᵢ + Ω(θ) by AdamW under a one-cycle learning rate.
 
     After each epoch the model is scored on `val_loader`. At the end, and after an interrupt (Ctrl-C) too, it holds the
-    weights of the best epoch; without `val_loader`, of the last one.
+    weights of the best epoch; without `val_loader`, of the last one. A second `fit` starts optimizer, cycle, rule and
+    history anew.
 
     Args:
         model: images (B, 3, H, W) -> dict of predictions.
@@ -138,7 +139,7 @@ class _Trainer:
         self.optimizer.zero_grad()
         try:
             alpha = dict(zip(self.tasks, self.objective.backward(self.model, terms)))
-        except ValueError as error:
+        except RuleNotDefined as error:
             self.skipped.append(f"{where}: {error}")
             self.undefined += 1
             return row

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from mtl_course.balancing import LossRule, Rule, fixed, make, multitask_backward, reads_of
+from mtl_course.balancing import LossRule, Rule, RuleNotDefined, fixed, make, multitask_backward, reads_of
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import losses
 from mtl_course.tasks import Batch, Tasks
@@ -46,7 +46,7 @@ class Objective:
         """Refuse a model that the rule cannot work on; in float16 also make the scaler of the gradients."""
         if "gramian" in reads_of(self.rule):
             name = type(model).__name__
-            if not model.shared_parameters():
+            if not getattr(model, "shared_parameters", list)():
                 raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose the rule equal")
             if self.wrt == "representation" and not hasattr(model, "representation"):
                 raise CourseError(f"{name} has no shared representation: choose wrt parameters")
@@ -67,9 +67,15 @@ class Objective:
             α, (K,), 0 for a task that is not in `terms`.
 
         Raises:
-            ValueError: where the rule is not defined.
+            RuleNotDefined: where the rule gives no α.
+            CourseError: if the model does not fit the rule.
         """
-        alpha = multitask_backward(terms, model, self.rule, self.wrt, self.scaler)
+        try:
+            alpha = multitask_backward(terms, model, self.rule, self.wrt, self.scaler, list(self.tasks))
+        except RuleNotDefined:
+            raise
+        except ValueError as error:
+            raise CourseError(str(error)) from error
         ties = [self.omega(model)] if self.omega else []
         ties += [model.omega()] if hasattr(model, "omega") else []
         for tie in ties if terms else []:
