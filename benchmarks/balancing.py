@@ -4,6 +4,7 @@ Run: python benchmarks/balancing.py  (--write puts the tables into benchmarks/RE
 """
 
 import argparse
+import gc
 import statistics
 import sys
 import time
@@ -85,8 +86,11 @@ def seconds(step: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def peak_bytes(step: Callable[[], None]) -> int:
-    """The most that a step holds at once beyond what was there before, as the allocator of the CPU saw it."""
+def peak_bytes(case: Case, step: Callable[[], None]) -> int:
+    """The most that a step holds at once beyond the model and its batch, as the allocator of the CPU saw it."""
+    case.model.zero_grad()  # what a step frees first would count against what it takes
+    case.model._features = ()
+    gc.collect()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -123,10 +127,10 @@ def steps_table(case: Case, repeats: int) -> list[dict]:
     rows = []
     for rule in PEERS:
         step = case.ours(rule)
-        memory = {chunk: peak_bytes(case.peers(rule, chunk)) for chunk in (1, None)}
+        memory = {chunk: peak_bytes(case, case.peers(rule, chunk)) for chunk in (1, None)}
         _, _, sequential = median_ratio(step, case.peers(rule, 1), repeats)
         mine, _, parallel = median_ratio(step, case.peers(rule, None), repeats)
-        own = peak_bytes(step)
+        own = peak_bytes(case, step)
         rows.append(
             {
                 "rule": rule,
@@ -166,7 +170,7 @@ def rules_table(repeats: int) -> list[dict]:
 def costs_table(case: Case, repeats: int) -> list[dict]:
     """Ways of finding α beside equal weights."""
     equal = case.ours("equal")
-    base, memory = flops(equal), peak_bytes(equal)
+    base, memory = flops(equal), peak_bytes(case, equal)
     rows = []
     ways = [("equal", "parameters"), ("pcgrad", "parameters"), ("pcgrad", "representation"), ("uncertainty", "-"),
             ("famo", "-")]  # fmt: skip
@@ -178,7 +182,7 @@ def costs_table(case: Case, repeats: int) -> list[dict]:
             "gradients of": wrt if rule == "pcgrad" else "-",
             "FLOPs / equal": f"{flops(step) / base:.3f}",
         }
-        rows.append(row | {"time / equal": ratio, "peak memory / equal": f"{peak_bytes(step) / memory:.2f}"})
+        rows.append(row | {"time / equal": ratio, "peak memory / equal": f"{peak_bytes(case, step) / memory:.2f}"})
         print(rows[-1], flush=True)
     return rows
 

@@ -140,10 +140,10 @@ class _Step:
         z = self.representation(wrt == "representation" and len(shared) > 0)
         through = z or (shared if wrt == "parameters" else [])
         rows, of_heads = self.of_tasks(through, own, bool(z) and are_apart(self.losses, z))
-        if z and wrt == "parameters":
-            for k, row in enumerate(rows):
-                found = torch.autograd.grad(z, shared, split(row, z), retain_graph=k < len(rows) - 1, allow_unused=True)
-                rows[k] = flat(shared, found)
+        for k, row in enumerate(rows):
+            if z and wrt == "parameters":
+                row = torch.autograd.grad(z, shared, row, retain_graph=k < len(rows) - 1, allow_unused=True)
+            rows[k] = flat(shared if wrt == "parameters" else z, row)
         gramian, values, scale = self.to_host(rows)
         alpha = self.weigh_gradients(gramian / scale**2, values)
         for weight, found in zip(alpha.tolist(), of_heads):
@@ -172,13 +172,13 @@ class _Step:
         return []
 
     def of_tasks(self, through: list[Tensor], own: list[nn.Parameter], apart: bool) -> tuple[list, list]:
-        """The flat gradients of each task with respect to `through`, and those of the heads."""
+        """The gradients of each task with respect to `through`, and those of the heads."""
         rows, of_heads = [], []
         for k, loss in enumerate(self.losses):
             # Where the heads have nothing in common, the memory of each can go as soon as its gradient is there.
             keep = not apart and k < len(self.losses) - 1
             found = torch.autograd.grad(self.scaled(loss), through + own, retain_graph=keep, allow_unused=True)
-            rows.append(flat(through, found[: len(through)]) if through else loss.detach().new_zeros(1))
+            rows.append([torch.zeros_like(t) if g is None else g for t, g in zip(through, found)])
             of_heads.append(found[len(through) :])
         return rows, of_heads
 

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CHUNK = 2**18  # values of a gradient that are taken into float64 at once
+CHUNK = {"cpu": 2**15}  # values of a gradient taken into float64 at once: what a cache holds, or else ...
+GPU_CHUNK = 2**20  # ... what keeps the number of kernels low
 
 
 def gramian_of(rows: Sequence[Tensor]) -> Tensor:
     """G = JJᵀ of K flat gradients, (K, K), summed in float64 where the device has it."""
     dtype = torch.float32 if rows[0].device.type == "mps" else torch.float64
     total = torch.zeros(len(rows), len(rows), dtype=dtype, device=rows[0].device)
-    for columns in zip(*(row.split(CHUNK) for row in rows)):
+    chunk = CHUNK.get(rows[0].device.type, GPU_CHUNK)
+    for columns in zip(*(row.split(chunk) for row in rows)):
         exact = [part.to(dtype) for part in columns]
         for i, part in enumerate(exact):
             for j, other in enumerate(exact[: i + 1]):
@@ -47,7 +49,9 @@ def are_apart(losses: Sequence[Tensor], ends: Sequence[Tensor]) -> bool:
 
 
 def flat(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tensor:
-    """Gradients, None for 0, as one vector of at least float32."""
+    """Gradients, None for 0, as one vector of at least float32; a single 0 where there is no tensor."""
+    if not tensors:
+        return torch.zeros(1)
     row = torch.cat([(torch.zeros_like(t) if g is None else g).reshape(-1) for t, g in zip(tensors, gradients)])
     return row.float() if row.dtype.itemsize < 4 else row
 

@@ -33,7 +33,7 @@ def gradient_rule(
         gramian = torch.as_tensor(gramian)
         alpha = function(check(gramian, reads != "nothing"), *args, **options)
         dtype = gramian.dtype if gramian.is_floating_point() else torch.float64
-        return torch.as_tensor(alpha).to(gramian.device, dtype)
+        return torch.from_numpy(alpha).to(gramian.device, dtype)
 
     rule.reads, rule.never_conflicts = reads, never_conflicts
     GRADIENT_RULES[function.__name__] = rule
@@ -56,7 +56,7 @@ def check(gramian: Tensor, entries: bool = True) -> Array:
     tolerance = 1e-6 if gramian.dtype == torch.float64 else 1e-3
     if gramian.dtype in (torch.float16, torch.bfloat16):
         tolerance = max(tolerance, len(gramian) * torch.finfo(gramian.dtype).eps)
-    matrix = gramian.detach().cpu().double().numpy()
+    matrix = gramian.detach().to("cpu", torch.float64).numpy()
     if not np.isfinite(matrix).all():
         raise ValueError("the Gramian is not finite: a gradient holds NaN or infinity, so look at the losses")
     return _semidefinite(matrix, tolerance) if entries else matrix
