@@ -236,7 +236,7 @@ def test_mistakes_are_told():
             with pytest.raises(ValueError, match="shares no parameters"):
                 multitask_backward(terms_of(unshared), unshared, mgda, wrt)
         assert multitask_backward(terms_of(unshared), unshared, equal).tolist() == [1, 1, 1]
-    with pytest.raises(ValueError, match="what the heads read in the last forward pass"):
+    with pytest.raises(ValueError, match="heads read in the last forward pass"):
         multitask_backward(terms_of(model), copy.deepcopy(model), mgda, "representation")
     with pytest.raises(ValueError, match="is no scalar"):
         multitask_backward({name: loss[None] for name, loss in terms_of(model).items()}, model, mgda)
@@ -310,3 +310,41 @@ def test_bfloat16_parameters_are_summed_in_more_digits():
     model, seen = Two(), []
     multitask_backward([model.w.sum(), (2 * model.w).sum()], model, lambda g: seen.append(g) or torch.ones(2))
     assert seen[0].tolist() == [[4096, 8192], [8192, 16384]] and (model.w.grad == 3).all()
+
+
+def penalised(model):
+    terms = terms_of(model)
+    terms["depth"] = terms["depth"] + 10 * sum(p.square().sum() for p in model.shared_parameters())
+    return terms
+
+
+def two_forwards(model):
+    """A batch for some tasks, another for the rest."""
+    early, late = terms_of(model), terms_of(model, {k: v.flip(0) for k, v in batch().items()})
+    return early | {"depth": late["depth"]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("losses_of", [penalised, two_forwards])
+def test_what_reaches_the_shared_part_past_the_representation_is_not_lost(kind, losses_of):
+    model = build(kind)
+    plain = copy.deepcopy(model)
+
+    def ones(gramian):
+        return torch.ones(len(gramian), dtype=torch.float64)
+
+    multitask_backward(losses_of(model), model, ones)
+    sum(losses_of(plain).values()).backward()
+    assert_same(gradients(model), gradients(plain), 1e-9)
+    with pytest.raises(ValueError, match="must reach what is shared through"):
+        multitask_backward(losses_of(model), model, ones, "representation")
+
+
+def test_tasks_that_do_not_fit_the_losses_are_refused():
+    model = build()
+    for wrong in (["semantics", "depth", "boundary"], ["semantic", "depth"]):
+        with pytest.raises(ValueError, match="name all tasks"):
+            multitask_backward(terms_of(model), model, mgda, tasks=wrong)
+    extra = terms_of(model)
+    with pytest.raises(ValueError, match="name all tasks"):
+        multitask_backward(extra | {"more": extra["depth"] * 2}, model, mgda)

@@ -162,8 +162,27 @@ def test_what_is_free_to_change_renews_the_record_without_runs(folder, capsys):
     record = records.load("coins")
     assert "win" in record["summary"] and record["claim"].startswith("Many") and len(record["results"]) == 12
     (folder / "coins.py").write_text(source.replace("range(5)", "range(2)"))
-    assert call(capsys, "run", "coins")[0] == 0
-    assert len(records.load("coins")["results"]) == 4 and records.problems("coins") == []
+    code, said = call(capsys, "run", "coins")
+    assert code == 2 and "holds seeds that coins.py has no more" in said, "seeds are not chosen from"
+    assert len(records.load("coins")["results"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("arms", {"x": 1}), ("threads", 64), ("seconds", 1.0), ("protocol", "another")]
+)
+def test_a_record_whose_head_is_doctored_is_noticed(folder, capsys, field, value):
+    call(capsys, "run", "coins")
+    record = json.loads((folder / "coins.json").read_text())
+    assert records.problems("coins") == []
+    (folder / "coins.json").write_text(json.dumps(record | {field: value}))
+    assert any(field in problem for problem in records.problems("coins"))
+
+
+def test_arms_with_other_seeds_are_not_paired():
+    runs = [{"arm": arm, "seed": seed, "numbers": {"x": 1.0}} for arm, seed in (("a", 0), ("a", 1), ("b", 0))]
+    with pytest.raises(CourseError, match="other seeds"):
+        records.by_arm(runs, "x")
+    assert records.by_arm(runs[::2], "x") == {"a": [1.0], "b": [1.0]}
 
 
 def test_other_versions_stop_an_unfinished_run_only(folder, capsys, monkeypatch):

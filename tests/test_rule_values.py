@@ -253,3 +253,10 @@ def test_options_travel_by_partial():
     matrix = FEW[1]
     assert (weights(functools.partial(cagrad, c=0.3), matrix) == weights(cagrad, matrix, c=0.3)).all()
     assert not np.allclose(weights(cagrad, matrix, c=0.3), weights(cagrad, matrix))
+
+
+@pytest.mark.parametrize("e", [1e-3, 1e-5, 1e-6])
+def test_cagrad_where_the_gradients_are_nearly_opposed(e):
+    """g₁ = (1, 0), g₂ = (-1, e), c = ½: d = (ex, ¾e) with both gᵢ·d equal, so α = (¾, ¾) in the limit."""
+    matrix = torch.tensor([[1.0, 0.0], [-1.0, e]], dtype=torch.float64)
+    torch.testing.assert_close(cagrad(matrix @ matrix.T), torch.tensor([0.75, 0.75]).double(), rtol=2e-3, atol=0)

@@ -69,7 +69,7 @@ def cosines(seen: torch.Tensor) -> dict:
 
 
 def summarise(results: list) -> dict:
-    """Δm of every arm against the T networks of the same seed, and against equal weights; seconds as a ratio."""
+    """Δm of every arm against the T networks of the same seed, and against equal weights."""
     scores = records.by_arm(results, "scores")
     summary = {name: {} for name in ("delta_m by task", "delta_m by metric", "by task, minus equal", "scores")}
     gains = {
@@ -103,9 +103,9 @@ EXPERIMENT = records.Experiment(
     "Neither the learning rate nor a rule's options were tuned; the two fixed weightings were chosen before "
     "any run, one to make the losses of about the same size, one that plays the semantic task down as the "
     "sweeps of arXiv 2209.11379 do. A seed changes the first weights, the training scenes and their order; "
-    "all arms of a seed see the same. Equal weights are run by K backward passes here, to see the "
-    "gradients' cosines. 20 rules are compared with equal weights at the 95 % level, so one of them is "
-    "expected to look different by chance.",
+    "all arms of a seed see the same. Random weights draw the same α in every seed. Equal weights are run "
+    "by K backward passes here, to see the gradients' cosines. 21 arms are compared with equal weights at "
+    "the 95 % level, so one of them is expected to look different by chance.",
     arms=ARMS,
     seeds=range(5),
     run=run,

@@ -54,10 +54,11 @@ def multitask_backward(
         raise ValueError(f"a rule is a function or an object, and not {rule!r}: balancing.make makes one of a name")
     if wrt not in ("parameters", "representation"):
         raise ValueError(f"wrt is 'parameters' or 'representation', and not {wrt!r}")
-    terms = dict(losses) if isinstance(losses, Mapping) else dict(enumerate(losses))
-    names = list(tasks or getattr(model, "heads", terms))
+    named = isinstance(losses, Mapping)
+    terms = dict(losses) if named else dict(zip(tasks or range(len(losses)), losses))
+    names = list(tasks or (getattr(model, "heads", terms) if named else terms))
     if not set(terms) <= set(names):
-        names = list(terms)
+        raise ValueError(f"there are losses of {list(terms)} and tasks {names}: name all tasks in `tasks`")
     if isinstance(rule, LossRule) and rule.count != len(names):
         raise ValueError(f"{type(rule).__name__} is for {rule.count} tasks, and these are {names}: name all in `tasks`")
     for name, loss in terms.items():
@@ -137,7 +138,7 @@ class _Step:
         if not everything:
             raise ValueError(f"{type(self.model).__name__} shares no parameters: use equal, fixed or a rule on losses")
         shared, own = trained(everything), trained(self.model.parameters(), without=everything)
-        z = self.representation(wrt == "representation" and len(shared) > 0)
+        z = self.representation(shared, wrt == "representation")
         through = z or (shared if wrt == "parameters" else [])
         rows, of_heads = self.of_tasks(through, own, bool(z) and are_apart(self.losses, z))
         for k, row in enumerate(rows):
@@ -158,16 +159,20 @@ class _Step:
             torch.autograd.backward(z, split(combined, z))
         return alpha
 
-    def representation(self, needed: bool) -> list[Tensor]:
-        """The tensors between the shared part and the heads; none where the losses do not lead to them."""
+    def representation(self, shared: list[nn.Parameter], needed: bool) -> list[Tensor]:
+        """The tensors between the shared part and the heads; none where a loss reaches the shared part past them."""
         kept = self.model.representation() if hasattr(self.model, "representation") else ()
         z = [t for t in ((kept,) if isinstance(kept, Tensor) else kept) if t.requires_grad]
-        if any(walk(loss, z)[1] for loss in self.losses if z):
+        graphs = [walk(loss, z) for loss in self.losses if z]
+        ids = {id(p) for p in shared}
+        past = any(id(getattr(node, "variable", None)) in ids for nodes, _ in graphs for node in nodes)
+        if any(met for _, met in graphs) and not past:
             return z
-        if needed:
+        if needed and shared:
             raise ValueError(
-                f"the losses do not lead to {type(self.model).__name__}.representation(), what the heads read in the "
-                "last forward pass: keep it there, and compile model.trunk and model.heads, not the model"
+                f"the losses must reach what is shared through {type(self.model).__name__}.representation(), what the "
+                "heads read in the last forward pass: use one forward pass, keep penalties on shared parameters apart, "
+                "and compile model.trunk and model.heads, not the model; or choose wrt='parameters'"
             )
         return []
 

@@ -63,6 +63,8 @@ class GradNorm(_Descending):
     reads = "losses and gramian"
 
     def __init__(self, count: int, asymmetry: float = 1.5, lr: float = 0.025):
+        if not (asymmetry >= 0 and lr > 0):
+            raise ValueError(f"grad_norm needs asymmetry >= 0 and lr > 0, and not {asymmetry} and {lr}")
         super().__init__(count, 1.0, lr)
         self.asymmetry = asymmetry
         self.register_buffer("first", torch.full((count,), torch.nan, dtype=torch.float64))
@@ -122,6 +124,7 @@ class Famo(_Descending):
         if self.before[present].isnan().any():
             raise ValueError("famo compares losses before and after a step: call alpha with these tasks before")
         gain = self.before[present].log() - losses.log()
+        self.before.fill_(torch.nan)
         z = self.w[present].softmax(0)
         gradient = self.decay * self.w
         gradient[present] += z * (gain - z @ gain)  # Jᵀ gain

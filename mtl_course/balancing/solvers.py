@@ -6,6 +6,8 @@ Inside the rules a Gramian is a NumPy array in float64: K is small, and NumPy's 
 import numpy as np
 from numpy import ndarray as Array
 
+SAME = 1e-13  # gradients whose cosines differ by less count as one direction
+
 
 def unit(gramian: Array) -> tuple[Array, Array]:
     """Norms of the task gradients (K,), and their cosines (K, K); the norm of a zero gradient is taken as 1."""
@@ -34,11 +36,9 @@ def least(matrix: Array, vectors: Array) -> Array:
 
 def _alike(cosines: Array, u: Array, norms: Array | None = None) -> Array:
     """Gradients of one direction (and norm, if given) share what they got, which changes no d: none is preferred."""
-    if np.linalg.eigvalsh(cosines)[0] > 1e-10:
-        return u
-    alike = np.abs(cosines[:, None] - cosines).max(2) < 1e-10  # (K, K)
+    alike = (cosines > 1 - SAME) | np.eye(len(cosines), dtype=bool)  # (K, K)
     if norms is not None:
-        alike &= np.abs(norms[:, None] - norms) <= 1e-10 * norms
+        alike &= np.abs(norms[:, None] - norms) <= SAME * norms
     return u @ alike / alike.sum(1)
 
 
@@ -119,7 +119,7 @@ def _exchange(tight: list[int], task: int, cosines: Array, x: Array) -> bool:
         tight.remove(task)
         return True
     mixed = np.linalg.solve(cosines[tight][:, tight], cosines[tight, task])
-    if cosines[task, task] - cosines[task, tight] @ mixed < 1e-10:  # its gradient is Σ mixedᵢgᵢ: one of them must go
+    if cosines[task, task] - cosines[task, tight] @ mixed < SAME:  # its gradient is Σ mixedᵢgᵢ: one of them must go
         room = [x[i] / part if part > 1e-9 else np.inf for i, part in zip(tight, mixed)]  # below that it is rounding
         if min(room) == np.inf:
             return False

@@ -23,9 +23,9 @@ def cost(models: Mapping[str, nn.Module], images: Tensor, repeats: int = 5) -> C
     Returns:
         A row a model. `parameters`; `flops` of a forward pass (a multiplication and an addition count as two;
         convolutions and matrix products alone are counted); `step_flops` of forward and backward; `activations`, the
-        bytes that the forward pass, and Ω where the model has one, keep for the backward pass; and, as medians,
-        `seconds` of a forward pass in evaluation mode and `step_seconds` of forward and backward in training mode,
-        without the optimizer.
+        bytes that the forward pass, a loss on each prediction, and Ω where the model has one, keep for the backward
+        pass; and, as medians, `seconds` of a forward pass in evaluation mode and `step_seconds` of forward and backward
+        in training mode, without the optimizer.
     """
     images = images.clone()  # a slice would count with all that it was cut from
     # Copies, so that gradients, batch statistics and modes stay what they are.

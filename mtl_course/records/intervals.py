@@ -35,7 +35,7 @@ def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
         name: with dots, such as depth.abs_error; a curve is named alike.
 
     Raises:
-        CourseError: if a run has no such number.
+        CourseError: if a run has no such number, or the arms have other seeds.
     """
     found: dict[str, list] = {}
     for result in sorted(results, key=lambda result: result["seed"]):
@@ -46,6 +46,10 @@ def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
             )
             value = value[part]
         found.setdefault(result["arm"], []).append(value)
+    if len({tuple(sorted(r["seed"] for r in results if r["arm"] == arm)) for arm in found}) > 1:
+        raise CourseError(
+            f"the arms have other seeds, so their {name!r} cannot be compared in pairs: run what is missing"
+        )
     return {result["arm"]: found[result["arm"]] for result in results}
 
 

@@ -84,6 +84,8 @@ def _so_far(name: str, record: dict[str, Any], experiment: Experiment) -> list[d
     changed = [field for field in fields if earlier.get(field) != record[field]]
     if "program" not in changed:
         results = [r for r in earlier["results"] if (r["arm"], r["seed"]) in experiment.pairs()]
+        if len(results) < len(earlier["results"]):  # runs that are there are not chosen from
+            raise CourseError(f"{path} holds seeds that {name}.py has no more: put them back, or run it with --fresh")
     # Of a finished record the summary may be renewed on any machine.
     if changed and len(results) < len(experiment.pairs()):
         raise CourseError(f"{path}: the {changed[0]} has changed since; records run {name} --fresh starts anew")

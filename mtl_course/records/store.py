@@ -190,8 +190,11 @@ def problems(name: str) -> list[str]:
     pairs = [(result["arm"], result["seed"]) for result in record["results"]]
     if pairs != experiment.pairs() or record["seeds"] != list(experiment.seeds):
         found.append("its runs are not those of the arms and seeds")
-    if any(record[field] != getattr(experiment, field) for field in ("claim", "question", "protocol")):
-        found.append(f"its texts are not those of {name}.py")
+    known = {field: getattr(experiment, field) for field in ("claim", "question", "protocol", "threads")}
+    known["arms"] = json.loads(as_json(dict(a) if isinstance(a := experiment.arms, Mapping) else list(a)))
+    found += [f"its {field} is not that of {name}.py" for field, value in known.items() if record[field] != value]
+    if abs(record["seconds"] - sum(result["seconds"] for result in record["results"])) > 0.01:
+        found.append("its seconds are not the sum of its runs'")
     try:
         rows = compare(record["summary"], summary_of(name, experiment, record["results"]), 1e-9)
     except CourseError as error:  # of a record with a hole

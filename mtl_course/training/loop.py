@@ -48,8 +48,8 @@ def fit(
     """Minimise L(θ) = Σ αᵢ Lᵢ + Ω(θ) by AdamW under a one-cycle learning rate.
 
     After each epoch the model is scored on `val_loader`. At the end, and after an interrupt (Ctrl-C) too, it holds the
-    weights of the best epoch; without `val_loader`, of the last one. A second `fit` starts optimizer, cycle, rule and
-    history anew.
+    weights of the best epoch; without `val_loader`, of the last one. A second `fit` starts optimizer, cycle,
+    history and a rule given by name anew.
 
     Args:
         model: images (B, 3, H, W) -> dict of predictions.

@@ -47,7 +47,9 @@ class Objective:
         if "gramian" in reads_of(self.rule):
             name = type(model).__name__
             if not getattr(model, "shared_parameters", list)():
-                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose the rule equal")
+                raise CourseError(
+                    f"{name} shares no parameters, so there is nothing to balance: choose equal or a rule on losses"
+                )
             if self.wrt == "representation" and not hasattr(model, "representation"):
                 raise CourseError(f"{name} has no shared representation: choose wrt parameters")
         if self.dtype == torch.float16:
@@ -88,7 +90,8 @@ class Objective:
         Returns:
             False if gradients overflowed float16: nothing has moved, and their scale goes down.
         """
-        if self.scaler is None:
+        found = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+        if self.scaler is None or not found:
             optimizer.step()
             return True
         scale = self.scaler.get_scale()
