@@ -170,7 +170,7 @@ def test_a_copy_starts_without_the_features_of_the_last_pass(kind):
         ("mixture:experts=0", "experts must be finite, >= 1, and not 0"),
         ("mixture:gate=pixle", "unknown gate 'pixle': did you mean 'pixel'"),
         ("mixture:expert=2", "unknown option of mixture 'expert': did you mean 'experts'"),
-        ("hard:strength=1", "unknown option of hard 'strength'"),
+        ("hard:strength=1", "'hard' takes no options"),
     ],
 )
 def test_wrong_options_are_refused(kind, sentence):
