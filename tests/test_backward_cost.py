@@ -255,6 +255,6 @@ def test_one_wait_for_the_gpu_a_step(rule, wrt):
 
 
 def test_the_gramian_is_summed_in_chunks_without_a_copy_of_the_gradients():
-    rows = [torch.randn(CHUNK["cpu"] * 2 + 17) for _ in range(2)]
+    rows = [torch.randn(CHUNK * 2 + 17) for _ in range(2)]
     matrix = torch.stack(rows).double()
     torch.testing.assert_close(gramian_of(rows), matrix @ matrix.T, rtol=1e-12, atol=1e-9)

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-CHUNK = {"cpu": 2**15}  # values of a gradient taken into float64 at once: what a cache holds, or else ...
-GPU_CHUNK = 2**20  # ... what keeps the number of kernels low
+# Values of a gradient that are taken into float64 at once: a large network's gradients are not doubled in memory, and
+# few calls are made, each of which wakes threads or starts a kernel.
+CHUNK = 2**18
 
 
 def gramian_of(rows: Sequence[Tensor]) -> Tensor:
     """G = JJᵀ of K flat gradients, (K, K), summed in float64 where the device has it."""
     dtype = torch.float32 if rows[0].device.type == "mps" else torch.float64
     total = torch.zeros(len(rows), len(rows), dtype=dtype, device=rows[0].device)
-    chunk = CHUNK.get(rows[0].device.type, GPU_CHUNK)
-    for columns in zip(*(row.split(chunk) for row in rows)):
+    for columns in zip(*(row.split(CHUNK) for row in rows)):
         exact = [part.to(dtype) for part in columns]
         for i, part in enumerate(exact):
             for j, other in enumerate(exact[: i + 1]):
