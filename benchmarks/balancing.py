@@ -1,6 +1,7 @@
 """The rules for α beside torchjd's: a step's time and peak memory, a rule's time alone, and FLOPs beside equal weights.
 
-Run: python benchmarks/balancing.py  (--write puts the tables into benchmarks/RESULTS.md; needs the extra `peers`)
+Run: python benchmarks/balancing.py  (--write puts the tables into benchmarks/RESULTS.md)
+Without the extra `peers` the rules for which torchjd needs a solver are left out.
 """
 
 import argparse
@@ -187,6 +188,16 @@ def costs_table(case: Case, repeats: int) -> list[dict]:
     return rows
 
 
+def leave_out_what_lacks_a_solver() -> None:
+    """Drop the rules whose optional packages are missing, and say so."""
+    for rule, make in list(PEERS.items()):
+        try:
+            make()
+        except ImportError:
+            print(f"{rule} is left out: torchjd needs the extra `peers` for it, pip install -e '.[peers]'")
+            del PEERS[rule]
+
+
 def main() -> None:
     """Print or store the three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -196,6 +207,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*not DPP.*")
+    leave_out_what_lacks_a_solver()
     case = Case(arguments.pictures, arguments.size)
     tables = {
         "Rules for α: a step beside torchjd's": steps_table(case, arguments.repeats),

@@ -58,9 +58,8 @@ def _active_set(matrix: Array, vector: Array) -> Array:
             continue
         barred[:] = False
         while (blocked := free & (target <= 0)).any():
-            stay = np.where(
-                blocked, u / np.where(blocked & (u > target), u - target, 1.0), np.inf
-            )  # how far each lets us go
+            # How far each lets us go.
+            stay = np.where(blocked, u / np.where(blocked & (u > target), u - target, 1.0), np.inf)
             u = np.where(free, u + stay.min() * (target - u), 0.0)
             free[stay.argmin()] = False
             target = _solve(matrix, vector, free)
