@@ -22,7 +22,7 @@ from torchvision.datasets import VOCSegmentation, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
 from mtl_course.datasets import VOC
-from mtl_course.datasets.download import write_scenes_voc
+from mtl_course.datasets.scenes_voc import write_scenes_voc
 from mtl_course.datasets.transforms import CROP_AREA, ROOM
 from mtl_course.errors import MissingFile
 

@@ -65,10 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--seed", type=_seed, default=0)
     data.set_defaults(command=_data)
     records = commands.add_parser("records", help="results of long runs", description=_records.__doc__)
-    records.add_argument("action", choices=("list", "run", "verify", "show"))
-    records.add_argument("name", nargs="?", help="of the experiment, a file in data/records; for all but list")
+    records.add_argument("action", choices=("list", "run", "verify", "show", "claims"))
+    records.add_argument(
+        "name", nargs="?", help="of the experiment, a file in data/records; for all but list and claims"
+    )
     records.add_argument("--arms", metavar="A,B,...", help="run: only these arms for now; default all")
     records.add_argument("--fresh", action="store_true", help="run: start anew, and drop the results so far")
+    records.add_argument("--write", action="store_true", help="claims: into README.md instead of the screen")
     records.set_defaults(command=_records)
     doctor = commands.add_parser("doctor", help="check the installation and say how to mend it")
     doctor.set_defaults(command=_doctor)
@@ -268,12 +271,13 @@ def _report(scores: dict[str, dict[str, float]]) -> None:
 
 def _data(arguments: argparse.Namespace) -> None:
     """Download and check Pascal VOC 2012 (2 GB), or write a VOCdevkit of made scenes."""
-    from mtl_course.datasets import download
+    from mtl_course.commands import download
+    from mtl_course.datasets.scenes_voc import write_scenes_voc
 
     root = arguments.root or Path("data" if arguments.what == "voc" else "runs/scenes_voc")
     if arguments.what == "scenes":
         n_train, n_val = arguments.samples, max(arguments.samples // 4, 1)
-        print(f"written: {download.write_scenes_voc(root, n_train, n_val, arguments.size, arguments.seed)}")
+        print(f"written: {write_scenes_voc(root, n_train, n_val, arguments.size, arguments.seed)}")
     elif (root / download.VOC_FOLDER / "classes.txt").exists():
         raise CourseError(f"{root} holds made scenes, not Pascal VOC: choose another --root")
     else:
@@ -281,14 +285,17 @@ def _data(arguments: argparse.Namespace) -> None:
 
 
 def _records(arguments: argparse.Namespace) -> int:
-    """List the experiments, run one or go on with it, verify its small part, or show its result."""
+    """List the experiments, run one or go on with it, verify its small part, show its result, or tell all claims."""
     from mtl_course.commands import records
+    from mtl_course.commands.claims import claims
     from mtl_course.records import run
 
-    if (arguments.name is None) != (arguments.action == "list"):
-        raise CourseError("records list takes no name, and records run, verify and show take one")
+    if (arguments.name is None) != (arguments.action in ("list", "claims")):
+        raise CourseError("records list and claims take no name, and records run, verify and show take one")
     if arguments.action == "list":
         return records.print_list()
+    if arguments.action == "claims":
+        return claims(arguments.write)
     if arguments.action == "run":
         return run(arguments.name, _split(arguments.arms), arguments.fresh)
     return {"verify": records.verify, "show": records.show}[arguments.action](arguments.name)

@@ -15,8 +15,10 @@ from types import SimpleNamespace
 import pytest
 from voc_fixture import write_devkit
 
-from mtl_course.datasets import VOC, download
-from mtl_course.datasets.download import download_voc, extract, write_scenes_voc
+from mtl_course.commands import download
+from mtl_course.commands.download import download_voc, extract
+from mtl_course.datasets import VOC
+from mtl_course.datasets.scenes_voc import write_scenes_voc
 from mtl_course.errors import CourseError, MissingFile
 
 

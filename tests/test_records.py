@@ -15,10 +15,11 @@ import torch
 
 from mtl_course import records
 from mtl_course.__main__ import main
+from mtl_course.commands.claims import CLAIMS
 from mtl_course.errors import CourseError, MissingFile
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "records"
-PAIRS = sorted(path.stem for path in DATA.glob("*.py"))
+PAIRS = sorted(path.stem for path in DATA.glob("[!_]*.py"))
 COINS = re.search(r"```python\n(.*?)```", (DATA / "README.md").read_text(), re.DOTALL)[1]
 STOP = 'from pathlib import Path\n\nSTOP = Path(__file__).with_name("stop")\n'
 
@@ -176,6 +177,63 @@ def test_a_record_whose_head_is_doctored_is_noticed(folder, capsys, field, value
     assert records.problems("coins") == []
     (folder / "coins.json").write_text(json.dumps(record | {field: value}))
     assert any(field in problem for problem in records.problems("coins"))
+
+
+SIBLING = COINS.replace('"ten": 10', '"ten": TEN').replace(
+    "from mtl_course", "from _coins import TEN\n\nfrom mtl_course"
+)
+
+
+def test_files_that_experiments_share(folder, capsys):
+    """_NAME.py is no experiment; its text, and that of what it imports in turn, belongs to those that import it."""
+    (folder / "coins.py").write_text(SIBLING)
+    (folder / "_coins.py").write_text("from _metal import TEN\n")
+    (folder / "_metal.py").write_text("TEN = 10\n")
+    assert call(capsys, "run", "coins", "--arms", "ten")[0] == 0 and records.names() == ["coins"]
+    assert not {"_coins", "_metal"} & set(sys.modules) and str(folder) not in sys.path
+    (folder / "_metal.py").write_text("TEN = 10  # of gold\n")
+    code, said = call(capsys, "run", "coins")
+    assert code == 2 and "program has changed" in said
+    call(capsys, "run", "coins", "--fresh")
+    assert records.problems("coins") == []
+    (folder / "_coins.py").write_text("from _metal import TEN\n\nTEN += 1\n")
+    assert "coins.py has changed since" in records.problems("coins")
+    (folder / "_silver.py").write_text("TEN = 11\n")
+    (folder / "_coins.py").write_text("from _metal import TEN\n")
+    assert records.problems("coins") == [], "a file that nothing imports"
+
+
+def test_an_experiment_that_reads_another_record_waits_for_it(folder, capsys):
+    (folder / "later.py").write_text(COINS.replace("COINS =", 'OTHER = records.load("coins")\nCOINS ='))
+    assert re.search(r"later +waits +.*coins.json has not been made", call(capsys, "list")[1])
+    code, said = call(capsys, "run", "later")
+    assert code == 2 and "records run coins makes it" in said
+    call(capsys, "run", "coins")
+    assert call(capsys, "run", "later")[0] == 0
+
+
+SAY = 'def say(gain: dict) -> str:\n    """The answer."""\n    return f"{gain[\'mean\']:.2f}"\n\n\nEXPERIMENT'
+
+
+def test_the_words_of_a_summary_are_free(folder, capsys):
+    """A lesson and functions after `summarise` may come and change; what `run` uses may not, wherever it stands."""
+    call(capsys, "run", "coins")
+    source = COINS.replace("EXPERIMENT", SAY).replace('"gain": gain', '"gain": gain, "said": say(gain)')
+    source = source.replace("    arms=COINS", '    lesson="07",\n    arms=COINS')
+    assert "say(gain)" in source and "lesson" in source
+    for text in (source, source.replace(":.2f", ":.3f").replace('"07"', '"08"'), COINS):
+        (folder / "coins.py").write_text(text)
+        code, said = call(capsys, "run", "coins")
+        assert code == 0 and " s\n" not in said and records.problems("coins") == []
+        assert records.load("coins")["lesson"] == (re.findall(r'lesson="(\d+)"', text) or [""])[0]
+    other = COINS.replace("(COINS[arm],)", "count(arm)").replace("EXPERIMENT", COUNT + SAY)
+    (folder / "coins.py").write_text(other)
+    call(capsys, "run", "coins", "--fresh")
+    (folder / "coins.py").write_text(other.replace("+ 0", "+ 1"))
+    assert call(capsys, "run", "coins")[0] == 2
+
+
+COUNT = "def count(arm):\n    return (more(arm),)\n\n\ndef more(arm):\n    return COINS[arm] + 0\n\n\n"
 
 
 def test_arms_with_other_seeds_are_not_paired():
@@ -400,51 +458,71 @@ def test_tensors_arrays_and_nested_dicts_become_plain_numbers(folder, capsys):
     assert "scores.depth.abs_error" in call(capsys, "show", "coins")[1]
 
 
+def finished(name):
+    """The record of an experiment; the test is skipped, with the reason, as long as there is none."""
+    if not (DATA / f"{name}.json").exists():
+        pytest.skip(f"{name} has no record yet: python -m mtl_course records run {name}")
+    return records.load(name)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_record_follows_from_its_results(name):
+    record = finished(name)
+    assert list(record) == list(records.store.FIELDS) and record["complete"] is True
+    assert [(r["arm"], r["seed"]) for r in record["results"]] == [
+        (a, s) for s in record["seeds"] for a in record["arms"]
+    ]
+    assert all(record[field] for field in ("claim", "question", "protocol", "versions", "device", "summary"))
     assert records.problems(name) == []
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_record_judges_a_claim(name):
+    """Tunings choose and judge nothing; of the others the verdict follows, and the sentence says a number of it."""
+    summary = finished(name)["summary"]
+    if "tuning" in name:
+        assert "claims" not in summary
+        return
+    assert summary["claims"] and set(summary["claims"]) <= set(CLAIMS)
+    for claim in summary["claims"].values():
+        check_claim(claim)
+
+
+def check_claim(claim):
+    """A verdict that follows from the effects, intervals around the means, and a sentence with the mean of one."""
+    assert set(claim) == {"unit", "verdict", "effects", "sentence"} and claim["unit"]
+    above = []
+    for effect in claim["effects"].values():
+        assert list(effect) == ["mean", "half_width", "low", "high", "bootstrap", "n"] and effect["n"] > 1
+        assert effect["low"] == pytest.approx(effect["mean"] - effect["half_width"], abs=1e-9)
+        assert effect["high"] == pytest.approx(effect["mean"] + effect["half_width"], abs=1e-9)
+        assert effect["half_width"] >= 0 and effect["bootstrap"][0] <= effect["bootstrap"][1]
+        above.append(effect["mean"] > effect["half_width"])
+    assert claim["verdict"] == ("holds" if all(above) else "depends" if any(above) else "fails")
+    assert any(says(claim["sentence"], effect["mean"]) for effect in claim["effects"].values()), claim["sentence"]
+
+
+def says(sentence, mean):
+    """Whether a number with a point, or of two digits or more, is the mean as printed, whatever the sign."""
+    texts = [text.replace(",", "") for text in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", sentence)]
+    return any(f"{abs(mean):.{len(text.partition('.')[2])}f}" == text for text in texts if len(text) > 1)
+
+
+def test_a_sentence_that_drifts_is_noticed():
+    effects = {"a": [1.0, 2.0, 3.5], "b": [-2.0, 0.0, 1.0]}
+    claim = records.judge(effects, "points")
+    check_claim(claim | {"sentence": "a gains +2.2 points and b -0.3."})
+    for wrong in ("a gains 2.3 points.", "a gains 2 points.", "a gains a lot."):
+        with pytest.raises(AssertionError):
+            check_claim(claim | {"sentence": wrong})
+    with pytest.raises(AssertionError):
+        check_claim(claim | {"sentence": "a gains +2.2 points", "verdict": "holds"})
 
 
 @pytest.mark.parametrize("path", sorted(DATA.glob("*.json")), ids=lambda path: path.stem)
 def test_every_record_can_be_shown(path, capsys):
     code, said = call(capsys, "show", path.stem)
     assert code == 0 and records.load(path.stem)["claim"] in said and re.search(r"^number +arm", said, re.MULTILINE)
-
-
-def t_probability(limit, df, steps=20_000):
-    """P(|T| < limit), by Simpson's rule."""
-    constant = math.exp(math.lgamma((df + 1) / 2) - math.lgamma(df / 2)) / math.sqrt(df * math.pi)
-    width = limit / steps
-    weights = [1, *[4, 2] * (steps // 2 - 1), 4, 1]
-    density = ((1 + (i * width) ** 2 / df) ** (-(df + 1) / 2) for i in range(steps + 1))
-    return 2 * constant * width / 3 * sum(w * d for w, d in zip(weights, density))
-
-
-@pytest.mark.parametrize("df", [*range(1, 34), 60, 200])
-def test_quantiles_of_student_t(df):
-    from mtl_course.records.intervals import _t_95
-
-    assert t_probability(_t_95(df), df, 2000 if df > 3 else 20_000) == pytest.approx(0.95, abs=1e-5)
-
-
-def test_intervals_worked_by_hand():
-    """1, 2, 3: mean 2, standard deviation 1, t with 2 degrees of freedom 4.3027."""
-    interval = records.mean_interval([1, 2, 3])
-    assert interval == {"mean": 2, "half_width": pytest.approx(4.3027 / math.sqrt(3)), "n": 3}
-    one = records.mean_interval([7.0])
-    assert one["mean"] == 7 and math.isnan(one["half_width"]) and one["n"] == 1
-    assert records.paired_difference([11, 102, 1003], [10, 100, 1000]) == interval
-
-
-@pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
-def test_intervals_of_nothing_or_of_gaps(values):
-    with pytest.raises(CourseError, match="finite"):
-        records.mean_interval(values)
-
-
-def test_pairs_must_be_pairs():
-    with pytest.raises(CourseError, match="pairs"):
-        records.paired_difference([1, 2], [1])
 
 
 def test_by_arm_pairs_by_seed():
@@ -456,3 +534,22 @@ def test_by_arm_pairs_by_seed():
     for name in ("depth.eror", "depht", "depth.error.more"):
         with pytest.raises(CourseError, match="unknown part"):
             records.by_arm(results, name)
+
+
+def test_the_readme_gives_the_sizes_that_the_experiments_have():
+    """Its paragraphs on Scenes and Pascal VOC against the constants of the shared files."""
+    with records.store._siblings():
+        import _protocol as scenes
+        import _voc as voc
+    text = " ".join((DATA / "README.md").read_text(encoding="utf-8").split())
+    net, held_out = str(scenes.CHANNELS)[1:-1], (scenes.VALIDATION[0], scenes.TEST[0])
+    for part in (
+        f"{scenes.SIZE}×{scenes.SIZE} pixels; U-Net of {net} channels; {scenes.STEPS} steps of {scenes.BATCH} pictures",
+        f"up to {scenes.POOL} pictures to train on; ",
+        "choices on {} validation scenes, reports on {} test scenes".format(*held_out),
+        f"fitted into {voc.SIZE}×{voc.SIZE}, mirrored or not",
+        f"way up and heads are trained, {voc.DECODER_STEPS} steps of {scenes.BATCH}",
+        f"from scratch, all of it, {voc.WHOLE_STEPS} steps",
+    ):
+        assert part in text
+    assert len(voc.CLASSES) == 7 and "seven classes" in text

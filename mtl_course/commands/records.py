@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from textwrap import shorten
 from typing import Any
 
-from mtl_course.errors import CourseError
+from mtl_course.errors import CourseError, MissingFile
 from mtl_course.records import store
-from mtl_course.records.intervals import dotted, leaves, mean_interval
+from mtl_course.records.intervals import compare, dotted, leaves, mean_interval
 from mtl_course.records.runner import frame, run_one
 
 
@@ -27,7 +27,7 @@ def verify(name: str) -> int:
     stored = {(result["arm"], result["seed"]): result["numbers"] for result in record["results"]}
     for arm, seed in experiment.verify or experiment.pairs()[:1]:
         fresh = run_one(name, experiment, arm, seed)["numbers"]
-        rows = store.compare(stored.get((arm, seed), {}), fresh, experiment.tolerance)
+        rows = compare(stored.get((arm, seed), {}), fresh, experiment.tolerance)
         wrong += [f"{dotted(path)} of {arm}, seed {seed}" for path, *_, ok in rows if not ok]
         # A curve is many numbers: only those that differ are shown.
         shown = [row for row in rows if not row[3] or not any(isinstance(part, int) for part in row[0])]
@@ -98,6 +98,8 @@ def _state(name: str) -> tuple[str, str]:
             return "not run", claim
         same = record.get("program") == store.fingerprint(name)
         return "complete" if same else "complete, but its program has changed", claim
+    except MissingFile as error:  # such as the record of the tuning that it reads
+        return "waits", str(error)
     except (CourseError, KeyError) as error:
         return "damaged", str(error)
 

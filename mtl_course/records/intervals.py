@@ -1,16 +1,17 @@
 """What the summaries of records are made of: numbers by arm, means, differences and their intervals."""
 
+import functools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from mtl_course.errors import CourseError, refuse_unknown
 
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
-T_95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
-        2.2010, 2.1788, 2.1604, 2.1448, 2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860,
-        2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484, 2.0452, 2.0423)  # fmt: skip
+LEVEL = 0.95
+RESAMPLES, BOOTSTRAP_SEED = 10_000, 0
 
 
 def leaves(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
@@ -25,6 +26,24 @@ def leaves(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
 def dotted(path: tuple) -> str:
     """A path as one name: ("depth", "abs_error") is depth.abs_error."""
     return ".".join(map(str, path))
+
+
+def compare(stored: Any, fresh: Any, tolerance: float | Mapping[str, float]) -> list[tuple[tuple, Any, Any, bool]]:
+    """(path, stored, fresh, whether they agree) for every number in either."""
+    old, new = dict(leaves(stored)), dict(leaves(fresh))
+    return [(p, old.get(p), new.get(p), _close(p, old, new, tolerance)) for p in {**old, **new}]
+
+
+def _close(path: tuple, old: dict, new: dict, tolerance: float | Mapping[str, float]) -> bool:
+    if path not in old or path not in new:
+        return False
+    a, b = old[path], new[path]
+    if not (isinstance(a, int | float) and isinstance(b, int | float)):
+        return a == b
+    if isinstance(tolerance, Mapping):
+        words = [part for part in path if isinstance(part, str)]
+        tolerance = tolerance.get(dotted(words), tolerance.get(words[-1] if words else "", 1e-6))
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
 
 
 def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
@@ -53,11 +72,12 @@ def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
     return {result["arm"]: found[result["arm"]] for result in results}
 
 
-def mean_interval(values: Sequence[float]) -> dict[str, float]:
+def mean_interval(values: Sequence[float], comparisons: int = 1) -> dict[str, float]:
     """Mean and half width of the 95 % interval of the mean, by Student's t.
 
     Args:
         values: independent repeats, such as one a seed.
+        comparisons: so many intervals hold together with 95 % (Bonferroni: each misses with 5 % / comparisons).
 
     Returns:
         `mean`, `half_width` (NaN for a single value) and `n`.
@@ -67,11 +87,12 @@ def mean_interval(values: Sequence[float]) -> dict[str, float]:
     """
     _refuse_gaps(values)
     n = len(values)
-    half_width = _t_95(n - 1) * statistics.stdev(values) / math.sqrt(n) if n > 1 else math.nan
-    return {"mean": statistics.fmean(values), "half_width": half_width, "n": n}
+    t = _t_quantile(n - 1, _miss(comparisons)) if n > 1 else math.nan
+    deviation = statistics.stdev(values) if n > 1 else math.nan
+    return {"mean": statistics.fmean(values), "half_width": t * deviation / math.sqrt(n), "n": n}
 
 
-def paired_difference(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
+def paired_difference(values: Sequence[float], others: Sequence[float], comparisons: int = 1) -> dict[str, float]:
     """`mean_interval` of values - others, pair by pair: what both share, such as a seed's data, drops out.
 
     Raises:
@@ -79,14 +100,108 @@ def paired_difference(values: Sequence[float], others: Sequence[float]) -> dict[
     """
     if len(values) != len(others):
         raise CourseError(f"pairs are expected, and not {len(values)} values against {len(others)}")
-    return mean_interval([a - b for a, b in zip(values, others)])
+    return mean_interval([a - b for a, b in zip(values, others)], comparisons)
 
 
-def _t_95(df: int) -> float:
-    if df <= len(T_95):
-        return T_95[df - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * df) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * df**2)  # Abramowitz and Stegun 26.7.5
+def bootstrap_interval(
+    values: Sequence[Any], statistic: Callable[[list], float] | None = None, comparisons: int = 1
+) -> dict[str, float]:
+    """A statistic and its 95 % percentile bootstrap interval, over the repeats; it draws the same in every call.
+
+    Args:
+        values: independent repeats, such as one a seed: numbers, or whatever `statistic` reads.
+        statistic: a list of them -> a number, whatever their order; default the mean.
+        comparisons: see `mean_interval`.
+
+    Returns:
+        `value`, `low`, `high` and `n`.
+
+    Raises:
+        CourseError: without values, or if the statistic of a resample is not finite.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
+    """
+    values, n, statistic = list(values), len(values), statistic or statistics.fmean
+    if not n:
+        _refuse_gaps(values)
+    different, where = _resamples(n)
+    found = [statistic([values[i] for i in row]) for row in different]
+    _refuse_gaps(found)
+    outside = _miss(comparisons) / 2
+    low, high = np.quantile(np.asarray(found)[where], [outside, 1 - outside])
+    return {"value": float(statistic(values)), "low": float(low), "high": float(high), "n": n}
+
+
+@functools.cache
+def _resamples(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of `n` repeats, each different resample once, (M, n); and which of them each draw is, (RESAMPLES,)."""
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(0, n, (RESAMPLES, n))
+    different, where = np.unique(np.sort(drawn, axis=1), axis=0, return_inverse=True)
+    return different, where.ravel()
+
+
+def judge(gains: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:
+    """The verdict on a claim, from what it gained in settings that were named before the runs.
+
+    Args:
+        gains: one number a seed for each setting, + = the claim is right.
+        unit: of these numbers.
+
+    Returns:
+        `unit`; `verdict`: "holds" if every setting's simultaneous interval lies above 0, "fails" if none does, else
+        "depends"; and `effects`: {setting: `mean`, `half_width`, `low`, `high`, `bootstrap` (low, high), `n`}.
+
+    Raises:
+        CourseError: without settings, or with fewer than two seeds, of which no interval follows.
+    """
+    if not gains or min(map(len, gains.values())) < 2:
+        raise CourseError("a verdict needs settings, and two seeds or more in each")
+    effects = {setting: _effect(values, len(gains)) for setting, values in gains.items()}
+    shown = [effect["low"] > 0 for effect in effects.values()]
+    return {
+        "unit": unit,
+        "verdict": "holds" if all(shown) else "depends" if any(shown) else "fails",
+        "effects": effects,
+    }
+
+
+def _effect(values: Sequence[float], comparisons: int) -> dict[str, Any]:
+    interval = mean_interval(values, comparisons)
+    mean, half_width = interval["mean"], interval["half_width"]
+    bootstrap = bootstrap_interval(values, comparisons=comparisons)
+    return {
+        "mean": mean,
+        "half_width": half_width,
+        "low": mean - half_width,
+        "high": mean + half_width,
+        "bootstrap": [bootstrap["low"], bootstrap["high"]],
+        "n": interval["n"],
+    }
+
+
+def _miss(comparisons: int) -> float:
+    """The probability with which one of so many intervals may miss."""
+    return (1 - LEVEL) / comparisons
+
+
+def _t_quantile(df: int, outside: float) -> float:
+    """What |T| exceeds with the probability `outside`, by bisection of the angle arctan(t / √df)."""
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _t_inside(middle, df) < 1 - outside else (low, middle)
+    return math.sqrt(df) * math.tan(low)
+
+
+def _t_inside(angle: float, df: int) -> float:
+    """P(|T| < √df tan(angle)) for Student's t, a finite series (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    odd, cosine = df % 2, math.cos(angle)
+    term = total = 0.0 if df == 1 else cosine if odd else 1.0
+    for k in range(2 + odd, df - 1, 2):
+        term *= (k - 1) / k * cosine**2
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
 
 
 def _refuse_gaps(values: Sequence[float]) -> None:

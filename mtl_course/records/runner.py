@@ -62,7 +62,7 @@ def frame(name: str, experiment: Experiment) -> dict[str, Any]:
     versions = {"mtl_course": mtl_course.__version__, "python": platform.python_version(), "torch": torch.__version__}
     return {
         "name": name,
-        **{field: getattr(experiment, field) for field in ("claim", "question", "protocol")},
+        **{field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson")},
         "arms": dict(experiment.arms) if isinstance(experiment.arms, Mapping) else list(experiment.arms),
         "seeds": list(experiment.seeds),
         "command": f"python -m mtl_course records run {name}",

@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-import math
 import os
 import sys
 import traceback
@@ -15,12 +14,11 @@ from types import ModuleType
 from typing import Any
 
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
-from mtl_course.records.intervals import dotted, leaves
+from mtl_course.records.essence import essence
+from mtl_course.records.intervals import compare, dotted
 
-FIELDS = ("name", "claim", "question", "protocol", "arms", "seeds", "command", "versions", "device", "threads",
-          "program", "complete", "seconds", "results", "summary")  # fmt: skip
-# What may change in an experiment without making its results those of another one.
-FREE = {"claim", "question", "protocol", "seeds", "summarise", "verify", "tolerance"}
+FIELDS = ("name", "claim", "question", "protocol", "lesson", "arms", "seeds", "command", "versions", "device",
+          "threads", "program", "complete", "seconds", "results", "summary")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +33,7 @@ class Experiment:
         seeds: repeats of every arm; Python, NumPy and torch start from the seed.
         run: (arm, seed) -> numbers; dicts, and lists for curves, may hold numbers. Each call must stand alone.
         summarise: results -> summary, from the results alone; a result has `arm`, `seed`, `seconds`, `numbers`.
+        lesson: the number of the lesson that shows it, such as "07".
         verify: the (arm, seed) pairs that `records verify` runs again; default the first.
         tolerance: how far these may lie from the stored numbers, as a share or absolutely; or such a number by the
             name of the number (`depth.abs_error` or `abs_error`; math.inf for a time), 1e-6 for what is not named.
@@ -49,6 +48,7 @@ class Experiment:
     seeds: Sequence[int]
     run: Callable[[str, int], dict[str, Any]]
     summarise: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    lesson: str = ""
     verify: Sequence[tuple[str, int]] = ()
     tolerance: float | Mapping[str, float] = 1e-6
     device: str = "cpu"
@@ -75,7 +75,7 @@ def folder() -> Path:
 
 def names() -> list[str]:
     """Names of all records and experiments."""
-    return sorted({path.stem for path in folder().iterdir() if path.suffix in (".json", ".py")})
+    return sorted({p.stem for p in folder().iterdir() if p.suffix in (".json", ".py") and p.stem[0] not in "._"})
 
 
 def place(name: str, suffix: str) -> Path:
@@ -134,11 +134,23 @@ def program(name: str) -> Experiment:
     path, module = place(name, ".py"), ModuleType(f"mtl_course_record_{name}")
     source = _source(path)
     module.__file__, sys.modules[module.__name__] = str(path), module
-    with told(path, "it"):
+    with told(path, "it"), _siblings():
         exec(compile(source, str(path), "exec"), module.__dict__)
     if not isinstance(getattr(module, "EXPERIMENT", None), Experiment):
         raise CourseError(f"{path} must define EXPERIMENT = records.Experiment(...)")
     return module.EXPERIMENT
+
+
+@contextmanager
+def _siblings() -> Iterator[None]:
+    """In this block an experiment may import the _NAME.py files beside it, always those of its own folder."""
+    sys.path.insert(0, str(folder()))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder()))
+        for shared in folder().glob("_*.py"):
+            sys.modules.pop(shared.stem, None)
 
 
 def _source(path: Path) -> str:
@@ -152,6 +164,8 @@ def told(path: Path, what: str) -> Iterator[None]:
     """An error of an experiment's own code becomes a CourseError that names its line."""
     try:
         yield
+    except MissingFile:  # it names the file and the mend
+        raise
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
@@ -159,18 +173,23 @@ def told(path: Path, what: str) -> Iterator[None]:
 
 
 def fingerprint(name: str) -> str:
-    """SHA-256 of NAME.py without what does not change results: FREE in EXPERIMENT, and the function `summarise`."""
-    source = rest = _source(place(name, ".py"))
-    with told(place(name, ".py"), "it"):
-        nodes = list(ast.walk(ast.parse(source)))
-    for node in nodes:
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Experiment"):
-            free = [keyword for keyword in node.keywords if keyword.arg in FREE]
-        else:
-            free = [node] if isinstance(node, ast.FunctionDef) and node.name == "summarise" else []
-        for part in free:
-            rest = rest.replace(ast.get_source_segment(source, part), "", 1)
-    return hashlib.sha256(rest.encode()).hexdigest()
+    """SHA-256 of NAME.py, without what does not change results, and of the _NAME.py files that it imports."""
+    source = _source(path := place(name, ".py"))
+    with told(path, "it"):
+        parts = [essence(source), *map(_source, _shared(path))]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def _shared(path: Path) -> list[Path]:
+    """The files beside an experiment that it imports, and those that they import."""
+    files = [path]
+    for file in files:  # it grows
+        for node in ast.walk(ast.parse(_source(file))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
+            beside = [folder() / f"{module}.py" for module in modules]
+            files += [other for other in beside if other.exists() and other not in files]
+    return files[1:]
 
 
 def summary_of(name: str, experiment: Experiment, results: list[dict]) -> dict[str, Any]:
@@ -190,7 +209,7 @@ def problems(name: str) -> list[str]:
     pairs = [(result["arm"], result["seed"]) for result in record["results"]]
     if pairs != experiment.pairs() or record["seeds"] != list(experiment.seeds):
         found.append("its runs are not those of the arms and seeds")
-    known = {field: getattr(experiment, field) for field in ("claim", "question", "protocol", "threads")}
+    known = {field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson", "threads")}
     known["arms"] = json.loads(as_json(dict(a) if isinstance(a := experiment.arms, Mapping) else list(a)))
     found += [f"its {field} is not that of {name}.py" for field, value in known.items() if record[field] != value]
     if abs(record["seconds"] - sum(result["seconds"] for result in record["results"])) > 0.01:
@@ -202,21 +221,3 @@ def problems(name: str) -> list[str]:
     return found + [
         f"{dotted(path)} of its summary does not follow from its results" for path, *_, ok in rows if not ok
     ]
-
-
-def compare(stored: Any, fresh: Any, tolerance: float | Mapping[str, float]) -> list[tuple[tuple, Any, Any, bool]]:
-    """(path, stored, fresh, whether they agree) for every number in either."""
-    old, new = dict(leaves(stored)), dict(leaves(fresh))
-    return [(p, old.get(p), new.get(p), _close(p, old, new, tolerance)) for p in {**old, **new}]
-
-
-def _close(path: tuple, old: dict, new: dict, tolerance: float | Mapping[str, float]) -> bool:
-    if path not in old or path not in new:
-        return False
-    a, b = old[path], new[path]
-    if not (isinstance(a, int | float) and isinstance(b, int | float)):
-        return a == b
-    if isinstance(tolerance, Mapping):
-        words = [part for part in path if isinstance(part, str)]
-        tolerance = tolerance.get(dotted(words), tolerance.get(words[-1] if words else "", 1e-6))
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
