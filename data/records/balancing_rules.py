@@ -90,7 +90,23 @@ def summarise(results: list) -> dict:
             f"{task}.{names[0]}": records.mean_interval([s[task][names[0]] for s in of_seeds])
             for task, names in METRICS.items()
         }
-    return summary
+    rules, equal = {arm: values for arm, values in gains["task"].items() if arm != "equal"}, gains["task"]["equal"]
+    more = {arm: [a - b for a, b in zip(values, equal)] for arm, values in rules.items()}
+    claim = records.judge(more, "% Δm by task")
+    return summary | {"claims": {"C7": claim | {"sentence": say(claim["effects"])}}}
+
+
+def say(effects: dict) -> str:
+    """The answer to C7."""
+    order = sorted(effects, key=lambda arm: effects[arm]["mean"])
+    least, most = (f"{effects[arm]['mean']:+.1f} % ({arm})" for arm in (order[0], order[-1]))
+    above, below = (
+        sum(sign * effect["mean"] > effect["half_width"] for effect in effects.values()) for sign in (1, -1)
+    )
+    return (
+        f"Against equal weights Δm changes by {least} to {most} for {len(effects)} other choices of α; of their "
+        f"simultaneous intervals {above} lie above 0 and {below} below."
+    )
 
 
 EXPERIMENT = records.Experiment(
@@ -106,6 +122,7 @@ EXPERIMENT = records.Experiment(
     "all arms of a seed see the same. Random weights draw the same α in every seed. Equal weights are run "
     "by K backward passes here, to see the gradients' cosines. 21 arms are compared with equal weights at "
     "the 95 % level, so one of them is expected to look different by chance.",
+    lesson="06",
     arms=ARMS,
     seeds=range(5),
     run=run,

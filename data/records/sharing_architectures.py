@@ -51,17 +51,31 @@ def summarise(results: list) -> dict:
     """Δm of every arm against the T networks of the same seed, under both averages, and the scores."""
     scores = records.by_arm(results, "scores")
     base = scores["T networks"]
+    judged = {}
     summary = {"delta_m by task": {}, "delta_m by metric": {}, "scores": {}}
     for arm, of_seeds in scores.items():
         if arm != "T networks":
             for average in ("task", "metric"):
                 gains = [delta_m(ours, theirs, average=average) for ours, theirs in zip(of_seeds, base)]
                 summary[f"delta_m by {average}"][arm] = records.mean_interval(gains)
+                judged.setdefault(average, {})[arm] = gains
         summary["scores"][arm] = {
             f"{task}.{names[0]}": records.mean_interval([s[task][names[0]] for s in of_seeds])
             for task, names in METRICS.items()
         }
-    return summary
+    claim = records.judge(judged["task"], "% Δm by task")
+    return summary | {"claims": {"C1": claim | {"sentence": say(claim["effects"])}}}
+
+
+def say(effects: dict) -> str:
+    """The answer to C1."""
+    order = sorted(effects, key=lambda arm: effects[arm]["mean"])
+    least, most = (f"{effects[arm]['mean']:+.1f} % ({arm})" for arm in (order[0], order[-1]))
+    above = sum(effect["low"] > 0 for effect in effects.values())
+    return (
+        f"Against three networks Δm is {least} to {most} for {len(effects)} ways of sharing, and {above} of their "
+        "simultaneous intervals lie above 0."
+    )
 
 
 EXPERIMENT = records.Experiment(
@@ -73,6 +87,7 @@ EXPERIMENT = records.Experiment(
     "arm. `hard, wide` has as many parameters as the three networks. A seed changes the first weights, the "
     "training scenes and their order; all arms of a seed see the same scenes in the same order. Δm pairs "
     "the arms of a seed.",
+    lesson="05",
     arms=ARMS,
     seeds=range(5),
     run=run,
