@@ -67,8 +67,15 @@ def summarise(results: list) -> dict:
         "equal weights minus the mean of the two ends": _minus(equal, ends),
         "best rule, chosen on validation, minus equal weights": _minus(by_task[TUNING["best rule"]], equal),
     }
+    claim = records.judge(effects, "points of Δm")
+    fixed, away, rule = (f"{effect['mean']:+.1f} ± {effect['half_width']:.1f}" for effect in claim["effects"].values())
+    claim["sentence"] = (
+        f"Equal weights are {away} points of Δm above the mean of the two ends of the line of fixed α; the best fixed α "
+        f"({TUNING['best fixed']}, chosen on validation) is {fixed} above equal weights, the best rule "
+        f"({TUNING['best rule']}, chosen likewise) {rule}."
+    )
     return {
-        "claims": {"C7": records.judge(effects, "points of Δm")},
+        "claims": {"C7": claim},
         "chosen on validation": {what: TUNING[what] for what in ("best fixed", "best rule", "range of delta_m")},
         "miou": compared({a: [s["semantic"]["miou"] for s in v] for a, v in scores.items() if a != "depth alone"}),
         "abs_error": compared({a: [s["depth"]["abs_error"] for s in v] for a, v in scores.items() if a != ALONE[0]}),
