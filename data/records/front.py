@@ -68,10 +68,10 @@ def summarise(results: list) -> dict:
         "best rule, chosen on validation, minus equal weights": _minus(by_task[TUNING["best rule"]], equal),
     }
     claim = records.judge(effects, "points of Δm")
-    fixed, away, rule = (f"{effect['mean']:+.1f} ± {effect['half_width']:.1f}" for effect in claim["effects"].values())
+    fixed, away, rule = (f"{e['mean']:+.1f} ± {e['half_width']:.1f}" for e in claim["effects"].values())
     claim["sentence"] = (
-        f"Equal weights are {away} points of Δm above the mean of the two ends of the line of fixed α; the best fixed α "
-        f"({TUNING['best fixed']}, chosen on validation) is {fixed} above equal weights, the best rule "
+        f"Equal weights are {away} points of Δm above the mean of the two ends of the line of fixed α; the best fixed "
+        f"α ({TUNING['best fixed']}, chosen on validation) is {fixed} above equal weights, the best rule "
         f"({TUNING['best rule']}, chosen likewise) {rule}."
     )
     return {
