@@ -499,7 +499,10 @@ def check_claim(claim):
         assert effect["half_width"] >= 0 and effect["bootstrap"][0] <= effect["bootstrap"][1]
         above.append(effect["mean"] > effect["half_width"])
     assert claim["verdict"] == ("holds" if all(above) else "depends" if any(above) else "fails")
-    assert any(says(claim["sentence"], effect["mean"]) for effect in claim["effects"].values()), claim["sentence"]
+    means = [effect["mean"] for effect in claim["effects"].values()]
+    if claim["unit"].startswith("log2"):  # a sentence says how many times, not how many doublings
+        means += [2**mean for mean in means]
+    assert any(says(claim["sentence"], mean) for mean in means), claim["sentence"]
 
 
 def says(sentence, mean):
