@@ -40,7 +40,7 @@ UNIT = "points of mIoU"
 def say(claim: dict) -> str:
     """The effects in words."""
     gains = [f"{e['mean']:+.1f} ± {e['half_width']:.1f} with {name}" for name, e in claim["effects"].items()]
-    return f"On VOC's animals, foreground and boundary change the mIoU by {', '.join(gains)} points."
+    return f"On VOC's animals, foreground and boundary change the mIoU by {', '.join(gains)} (points)."
 
 
 EXPERIMENT = records.Experiment(
