@@ -84,6 +84,7 @@ def test_of_many_settings_three_are_shown(root):
         (-0.001, 2.0, "+0.0 [-2.0, +2.0]"),
         (12345.6, 1000.0, "+12,345.6 [+11,345.6, +13,345.6]"),
         (3.0, 0.0, "+3.0 [+3.0, +3.0]"),
+        (4.77, 4.814, "+4.77 [-0.04, +9.58]"),  # a bound near 0 keeps its sign
     ],
 )
 def test_effects_are_short(mean, half_width, text):

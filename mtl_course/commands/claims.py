@@ -91,6 +91,9 @@ def effect_text(effect: dict[str, Any]) -> str:
     """Mean and interval with one to three digits, as many as the half width asks for: +4.2 [+1.1, +7.3]."""
     half_width = effect["half_width"]
     digits = min(max(1, -math.floor(math.log10(half_width))), 3) if half_width else 1
+    # A bound that would read 0.0 gets more digits, since its sign is the verdict.
+    while digits < 3 and any(effect[key] and not round(effect[key], digits) for key in ("low", "high")):
+        digits += 1
     mean, low, high = (f"{round(effect[key], digits) + 0.0:+,.{digits}f}" for key in ("mean", "low", "high"))
     return f"{mean} [{low}, {high}]"
 
