@@ -51,6 +51,8 @@ def fit(
     weights of the best epoch; without `val_loader`, of the last one. A second `fit` starts optimizer, cycle,
     history and a rule given by name anew.
 
+    All of the model is put into training mode, so the batch statistics of a part without gradient move too.
+
     Args:
         model: images (B, 3, H, W) -> dict of predictions.
         tasks: by name.
