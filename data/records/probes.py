@@ -176,11 +176,14 @@ def summarise(results: list) -> dict:
     judged = records.judge(gains, "points over semantic alone")
     effects = [f"{setting} {e['mean']:+.1f} ± {e['half_width']:.1f}" for setting, e in judged["effects"].items()]
     means = {arm: sum(values) / len(values) for arm, values in scores["depth order"].items()}
+    located_scores = scores["with position.depth order"]
+    given = records.paired_difference(located_scores[ALL], located_scores[ALONE])
     sentence = (
         f"Linear probes of a trunk trained with partners on {PICTURES} pictures score so many points above those of a "
         f"trunk trained on semantic alone: {'; '.join(effects)}. The depth order of two objects is right in "
         f"{means[ALONE]:.0f} % of the pairs from semantic, {means[ALL]:.0f} % from all five, {means['random']:.0f} % "
-        f"from an untrained trunk and {means[PIXELS]:.0f} % from colour and position without a network (chance: 50 %)."
+        f"from an untrained trunk and {means[PIXELS]:.0f} % from colour and position without a network (chance: 50 %); "
+        f"once position is given, all five are {given['mean']:+.1f} ± {given['half_width']:.1f} above semantic."
     )
     others = [arm for arm in ARMS if arm != ALONE]
     return {

@@ -43,11 +43,12 @@ EXPERIMENT = records.Experiment(
     claim="Sharing needs less labelled data: cheap labels on more pictures stand in for masks.",
     question="With 16 masks, is the mIoU higher with depth and normals of 256 pictures, at each length of training?",
     protocol="16 scenes of 48×48 with masks; `cheap` has depth and normals on 256, these 16 among them, and half of "
-    "every batch has masks; the small U-Net with hard sharing; 300, 600 or 1200 steps of 8 pictures in both arms. "
-    "Learning rate, weight decay and the partners' weight from length_tuning: six trials an arm, on validation scenes. "
-    "Scored once on 200 test scenes. A seed changes the first weights, the scenes and their order; both arms of a seed "
-    "see the same. This experiment was planned after the first seed of label_budgets had shown that 300 steps leave "
-    "`cheap` unfinished; its three lengths were fixed before its own runs. C2 is judged at the three lengths.",
+    "every batch has masks; the small U-Net with hard sharing; 300, 600 or 1200 steps of 8 pictures in both "
+    "arms. Learning rate, weight decay and the partners' weight from length_tuning: six trials an arm, on "
+    "validation scenes. Scored once on 200 test scenes. A seed changes the first weights, the scenes and "
+    "their order; both arms of a seed see the same masks. This experiment was planned after the first seed of "
+    "label_budgets had shown that 300 steps leave `cheap` unfinished; its three lengths were fixed before its "
+    "own runs. C2 is judged at the three lengths.",
     arms=ARMS,
     seeds=range(5),
     run=run,

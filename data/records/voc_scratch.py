@@ -44,9 +44,10 @@ EXPERIMENT = records.Experiment(
     claim="A model that shares does better (C1), on photographs and without ImageNet weights.",
     question="With 87 and with 350 pictures: is the mIoU of seven classes higher with foreground and boundary?",
     protocol="As voc_budgets, but EfficientNet-Lite0 starts from random weights and all of it is trained, 240 steps of "
-    "8 pictures, with 87 and with 350 pictures and without keypoints; learning rate and weights from its own "
-    "four trials in voc_scratch_tuning. C1 is judged by the mIoU gained by `together` at both budgets; fixed before "
-    "the runs.",
+    "8 pictures, with 87 and with 350 pictures and without keypoints; each picture is mirrored by a coin of "
+    "its own, which differs between arms; learning rate and weights from its own four trials in "
+    "voc_scratch_tuning. C1 is judged by the mIoU gained by `together` at both budgets; fixed before the "
+    "runs.",
     arms=ARMS,
     seeds=range(3),
     run=run,
