@@ -120,3 +120,10 @@ def test_the_readme_holds_the_table_that_the_records_give():
         judged_by_some |= set(records.load(path.stem).get("summary", {}).get("claims", {}))
     waiting = set(re.findall(r"\*\*(C\d): .*?\*\* \| \*\*no record yet", text))
     assert waiting == set(claims.CLAIMS) - judged_by_some
+
+
+def test_a_claim_that_the_course_does_not_make_is_named(root, capsys):
+    (root / "data" / "records" / "mine.json").write_text(json.dumps(judged("mine", mine=[1, 2, 3])))
+    assert main(["records", "claims"]) == 2
+    said = capsys.readouterr().err
+    assert "mine" in said and "C1" in said and said.count("\n") == 1

@@ -556,3 +556,25 @@ def test_the_readme_gives_the_sizes_that_the_experiments_have():
     ):
         assert part in text
     assert len(voc.CLASSES) == 7 and "seven classes" in text
+
+
+def test_arms_read_from_a_tuning_that_has_chosen_anew_are_refused(folder, capsys):
+    """The program's text is the same, and its arms are not: results of both would be mixed."""
+    (folder / "coins.json").unlink(missing_ok=True)
+    source = COINS.replace('COINS = {"ten": 10, "thousand": 1000}', 'COINS = records.load("tuning")["summary"]')
+    assert source != COINS
+    (folder / "coins.py").write_text(source)
+    (folder / "tuning.json").write_text('{"claim": "c", "summary": {"ten": 10, "thousand": 1000}}')
+    assert call(capsys, "run", "coins", "--arms", "ten")[0] == 0
+    (folder / "tuning.json").write_text('{"claim": "c", "summary": {"ten": 20, "thousand": 1000}}')
+    code, said = call(capsys, "run", "coins")
+    assert code == 2 and "arms have changed" in said and "--fresh" in said
+    assert call(capsys, "run", "coins", "--fresh")[0] == 0 and records.load("coins")["arms"]["ten"] == 20
+    (folder / "tuning.json").write_text('{"claim": "c", "summary": {"ten": 30, "thousand": 1000}}')
+    assert call(capsys, "run", "coins")[0] == 2
+
+
+def test_a_seed_that_comes_twice_is_refused(folder, capsys):
+    (folder / "coins.py").write_text(COINS.replace("range(5)", "[0, 1, 1]"))
+    code, said = call(capsys, "run", "coins")
+    assert code == 2 and "comes twice" in said and "CourseError" not in said

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mtl_course.errors import CourseError
+from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
 from mtl_course.records import store
 
@@ -51,6 +51,7 @@ def table() -> str:
     found: dict[str, list[list[str]]] = {claim: [] for claim in CLAIMS}
     for name, record in _finished():
         for claim, judged in record.get("summary", {}).get("claims", {}).items():
+            refuse_unknown(f"claim in {name}.json", [claim], CLAIMS)
             found[claim].append([f"[{name}](data/records/{name}.json)", *_row(record, judged)])
     lines = [HEAD, ["---"] * len(HEAD)]
     for claim, rows in found.items():
@@ -104,4 +105,4 @@ def _lesson(number: str) -> str:
 
 
 def _root() -> Path:
-    return store.folder().resolve().parents[1]
+    return store.folder().resolve().parent.parent

@@ -86,6 +86,8 @@ def _so_far(name: str, record: dict[str, Any], experiment: Experiment) -> list[d
         results = [r for r in earlier["results"] if (r["arm"], r["seed"]) in experiment.pairs()]
         if len(results) < len(earlier["results"]):  # runs that are there are not chosen from
             raise CourseError(f"{path} holds seeds that {name}.py has no more: put them back, or run it with --fresh")
+        if earlier.get("arms") != json.loads(store.as_json(record["arms"])):  # read from a tuning, say
+            raise CourseError(f"{path}: the arms have changed since; records run {name} --fresh starts anew")
     # Of a finished record the summary may be renewed on any machine.
     if changed and len(results) < len(experiment.pairs()):
         raise CourseError(f"{path}: the {changed[0]} has changed since; records run {name} --fresh starts anew")

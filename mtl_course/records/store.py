@@ -54,6 +54,10 @@ class Experiment:
     device: str = "cpu"
     threads: int = 2
 
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise CourseError(f"a seed that comes twice makes intervals too narrow: {list(self.seeds)}")
+
     def pairs(self) -> list[tuple[str, int]]:
         """Every (arm, seed); all arms of a seed before the next seed, so that a part is a fair one."""
         return [(arm, seed) for seed in self.seeds for arm in self.arms]
@@ -169,7 +173,8 @@ def told(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
         where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise CourseError(f"{where}: {what} failed with {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, CourseError) else f" with {type(error).__name__}"
+        raise CourseError(f"{where}: {what} failed{kind}: {error}") from error
 
 
 def fingerprint(name: str) -> str:
@@ -184,7 +189,7 @@ def _shared(path: Path) -> list[Path]:
     """The files beside an experiment that it imports, and those that they import."""
     files = [path]
     for file in files:  # it grows
-        for node in ast.walk(ast.parse(_source(file))):
+        for node in ast.walk(ast.parse(_source(file), str(file))):
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             modules += [node.module] if isinstance(node, ast.ImportFrom) else []
             beside = [folder() / f"{module}.py" for module in modules]
