@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from mtl_course import models, tasks, training
 from mtl_course.errors import CourseError
 from mtl_course.losses import l2, losses
-from mtl_course.training.checkpoints import Keeper
+from mtl_course.training.keeper import Keeper
 from mtl_course.training.objective import Objective
 
 TASKS = tasks.make(["foreground", "depth"])
@@ -85,16 +85,16 @@ def test_the_best_epoch_is_kept_and_a_nan_score_is_not_best(monitor, best, tmp_p
     for score in (math.nan, 2.0, 3.0, 1.0, 2.0):
         with torch.no_grad():
             next(iter(model.parameters())).fill_(score)
-        keeper.keep([{monitor: score}])
+        keeper.keep({monitor: score})
     for name, expected in (("best", best), ("last", 2)):
         kept, _ = training.load(tmp_path / f"{name}.safetensors", small())
         assert (next(iter(kept.parameters())) == expected).all()
-    keeper.restore()
+    keeper.restore(model)
     assert (next(iter(model.parameters())) == best).all()
 
 
 def test_a_run_of_nan_scores_alone_still_leaves_a_checkpoint(tmp_path):
-    Keeper(small(), TASKS, "depth.abs_error", tmp_path).keep([{"depth.abs_error": math.nan}])
+    Keeper(small(), TASKS, "depth.abs_error", tmp_path).keep({"depth.abs_error": math.nan})
     assert (tmp_path / "best.safetensors").exists()
 
 
@@ -104,8 +104,8 @@ def test_without_validation_the_last_epoch_stays():
     for value in (1.0, 2.0):
         with torch.no_grad():
             next(iter(model.parameters())).fill_(value)
-        keeper.keep([{"epoch": value}])
-    keeper.restore()
+        keeper.keep({"epoch": value})
+    keeper.restore(model)
     assert (next(iter(model.parameters())) == 2.0).all()
 
 
@@ -250,7 +250,7 @@ def test_an_interrupt_leaves_the_best_weights(tmp_path):
 
 
 def test_no_batch_and_no_such_device():
-    with pytest.raises(CourseError, match="data that gives a batch, and got .* and 0 batches"):
+    with pytest.raises(CourseError, match="data that gives a batch, and got .* epochs and 0 batches"):
         quiet_fit(small(), DataLoader([]))
     with pytest.raises(CourseError, match="device 'cud' is not available here"):
         training.choose_device("cud")

@@ -1,1 +1,1 @@
-"""What the command line prints, apart from what the package does."""
+"""The work of the command line, a file a command; `mtl_course.__main__` parses."""

@@ -1,14 +1,34 @@
-"""python -m mtl_course records: verify, show and list what is in data/records."""
+"""python -m mtl_course records: run, verify, show and list what is in data/records."""
 
+import argparse
 import math
 from collections.abc import Sequence
 from textwrap import shorten
 from typing import Any
 
+from mtl_course.commands.claims import claims
+from mtl_course.commands.options import split_names
+from mtl_course.commands.run_records import frame, run, run_one
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.records import store
 from mtl_course.records.intervals import compare, dotted, leaves, mean_interval
-from mtl_course.records.runner import frame, run_one
+
+
+def records(arguments: argparse.Namespace) -> int:
+    """Do one action with the records.
+
+    Returns:
+        The exit code.
+    """
+    if (arguments.name is None) != (arguments.action in ("list", "claims")):
+        raise CourseError("records list and claims take no name, and records run, verify and show take one")
+    if arguments.action == "list":
+        return print_list()
+    if arguments.action == "claims":
+        return claims(arguments.write)
+    if arguments.action == "run":
+        return run(arguments.name, split_names(arguments.arms), arguments.fresh)
+    return {"verify": verify, "show": show}[arguments.action](arguments.name)
 
 
 def verify(name: str) -> int:

@@ -4,6 +4,7 @@ The rules, in this one place: pictures are resized bilinearly with antialiasing,
 class id is invented; around a picture there is 0, around a mask 255 = ignored.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -81,6 +82,36 @@ class PadToSquare(v2.Transform):
         """One part padded."""
         fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0
         return F.pad(inpt, params["padding"], fill=fill)
+
+
+class Jitter:
+    """Other light for every training picture of a batch, on its device: brightness, contrast, colour, each by chance.
+
+    Each picture's brightness and contrast are scaled by 1 ± 0.4 · strength, its colours' distance from grey by
+    1 ± 0.5 · strength. The draws come from torch's generator of the device.
+
+    Args:
+        strength: 0 leaves the pictures as they are.
+    """
+
+    def __init__(self, strength: float = 1.0):
+        if not 0 <= strength <= 2:
+            raise CourseError(f"strength of the jitter is from 0 to 2, and not {strength}")
+        self.strength = strength
+
+    def __call__(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The batch with other images; the targets stay."""
+        images = batch["image"]  # (B, 3, H, W) in [0, 1]
+        draws = self.strength * torch.empty(3, len(images), 1, 1, 1, device=images.device).uniform_(-1, 1)
+        light, contrast, color = 1 + 0.4 * draws[0], 1 + 0.4 * draws[1], 1 + 0.5 * draws[2]
+        images = light * images
+        images = _from(images.mean((1, 2, 3), keepdim=True), images, contrast)
+        return {**batch, "image": _from(images.mean(1, keepdim=True), images, color).clamp(0, 1)}
+
+
+def _from(center: Tensor, values: Tensor, factor: Tensor) -> Tensor:
+    """`values` with their distance from `center` scaled."""
+    return center + factor * (values - center)
 
 
 def joint_transform(size: int | None, augment: bool = False) -> v2.Compose:

@@ -16,21 +16,24 @@ NETWORKS = (
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of red, green, blue
 
 
-def backbone(name: str, pretrained: bool = False) -> "Backbone":
-    """A known network as a trunk, with a light way up to the picture's own size.
+def backbone(
+    name: str, pretrained: bool = False, frozen: int = 0, up_widths: Sequence[int] | None = None
+) -> "Backbone":
+    """A known network as a trunk, with a light way up, by default to the picture's own size.
 
     Args:
         name: one of `NETWORKS`: "efficientnet_lite0", or a network of torchvision.
         pretrained: start from ImageNet weights; those of efficientnet_lite0 come with the extra `weights` and need no
             internet, those of torchvision are downloaded once.
+        frozen, up_widths: see `Backbone`.
 
     Raises:
         CourseError: on an unknown name, or if the weights or the extra are not there.
     """
     refuse_unknown("network", [name], NETWORKS)
     if name == LITE:
-        return Backbone(_lite_blocks(pretrained), mean=[127 / 255] * 3, std=[128 / 255] * 3)
-    return Backbone(_torchvision_blocks(name, pretrained), *IMAGENET)
+        return Backbone(_lite_blocks(pretrained), [127 / 255] * 3, [128 / 255] * 3, frozen, up_widths)
+    return Backbone(_torchvision_blocks(name, pretrained), *IMAGENET, frozen, up_widths)
 
 
 class Backbone(Trunk):
@@ -41,17 +44,41 @@ class Backbone(Trunk):
     Args:
         blocks: applied one after the other.
         mean, std: of red, green and blue, as the network expects them.
+        frozen: how many of the first stages keep their weights and batch statistics. They see most pixels, so without
+            a backward pass through them a step is much cheaper.
+        up_widths: channels of the way up, from coarse to fine; fewer than the stages end it early, and the features
+            stay that coarse. Default 64, 64, 32 and 16, or what the network has if less, to the picture's size.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        blocks: Sequence[nn.Module],
+        mean: Sequence[float],
+        std: Sequence[float],
+        frozen: int = 0,
+        up_widths: Sequence[int] | None = None,
+    ):
         super().__init__()
         stages, self.widths, self.stride = _stages(blocks)
         self.down = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
-        # Light: 16, 32, 64 and 64 channels from fine to coarse, like a small U-Net, or what the network has if less.
-        self.up_widths = tuple(min(w, 16 * 2**level, 64) for level, w in enumerate(self.widths[:-1]))[::-1]
+        light = tuple(min(w, 16 * 2**level, 64) for level, w in enumerate(self.widths[:-1]))[::-1]
+        if not (0 <= frozen <= len(self.widths) and (up_widths is None or 0 < len(up_widths) < len(self.widths))):
+            raise CourseError(
+                f"this trunk has {len(self.widths)} stages to freeze and {len(light)} levels on its way up, and got "
+                f"frozen={frozen} and up_widths={up_widths}"
+            )
+        self.frozen, self.up_widths = frozen, tuple(up_widths or light)
+        self.down[:frozen].requires_grad_(False)
+        self.full_size = up_widths is None
         self.up = way_up(self.widths, self.up_widths)
         for key, value in {"mean": mean, "std": std}.items():  # not persistent: checkpoints hold what is learned
             self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Training or evaluation mode; what is frozen stays in evaluation mode."""
+        super().train(mode)
+        self.down[: self.frozen].eval()
+        return self
 
     def stage(self, level: int, x: Tensor) -> Tensor:
         """(B, widths[level], H', W'), H' and W' rounded up where they do not divide."""

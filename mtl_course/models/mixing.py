@@ -47,7 +47,8 @@ class CrossStitch(Sharing):
             skips.append(states)
         self._features = tuple(trunk.decode(own, images.shape[-2:])[-1] for trunk, own in zip(self.trunks, zip(*skips)))
         decoded = torch.stack(self._features)  # (T, B, C, H, W)
-        return {name: h(mix(row, decoded)) for (name, h), row in zip(self.heads.items(), self.alpha)}
+        size = images.shape[-2:]
+        return {name: resize(h(mix(row, decoded)), size) for (name, h), row in zip(self.heads.items(), self.alpha)}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The trunks and the matrices between their stages."""
@@ -97,7 +98,8 @@ class AttentionSharing(Sharing):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         self._features = self._levels(images)
-        return {name: h(self._read(name, self._features)[0]) for name, h in self.heads.items()}
+        size = images.shape[-2:]
+        return {name: resize(h(self._read(name, self._features)[0]), size) for name, h in self.heads.items()}
 
     def masks(self, images: Tensor) -> dict[str, list[Tensor]]:
         """The masks a of every task at every level, (B, C, H', W') in [0, 1]; it runs the trunk, so be in eval mode."""
@@ -163,7 +165,8 @@ class Mixture(Sharing):
         refuse_outside("experts", experts, 1)
         refuse_unknown("gate", [gate], ("picture", "pixel"))
         self.experts = nn.ModuleList(make_trunks(trunk, experts, "Mixture"))
-        self.gates = nn.ModuleDict({name: Gate(experts, gate == "pixel") for name in tasks})
+        self.by_pixel = gate == "pixel"
+        self.gates = nn.ModuleDict({name: Gate(experts, self.by_pixel) for name in tasks})
         self.heads = make_heads(self.experts[0].out_channels, tasks)
 
     def alpha(self, images: Tensor) -> dict[str, Tensor]:
@@ -173,8 +176,10 @@ class Mixture(Sharing):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         alpha = self.alpha(images)
         self._features = tuple(expert(images) for expert in self.experts)
-        outputs = torch.stack(self._features)  # (N, B, C, H, W)
-        return {name: h(mix(alpha[name], outputs)) for name, h in self.heads.items()}
+        outputs, size = torch.stack(self._features), images.shape[-2:]  # (N, B, C, H, W)
+        if self.by_pixel:
+            alpha = {name: resize(a, outputs.shape[-2:]) for name, a in alpha.items()}
+        return {name: resize(h(mix(alpha[name], outputs)), size) for name, h in self.heads.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters of the experts."""

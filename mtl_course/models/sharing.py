@@ -13,7 +13,7 @@ from mtl_course import losses, spec
 from mtl_course.models.backbones import NETWORKS, backbone
 from mtl_course.models.mixing import AttentionSharing, CrossStitch, Mixture
 from mtl_course.models.parts import Sharing, TrunkMaker, head, make_heads, make_trunks, refuse_outside
-from mtl_course.models.trunks import UNet
+from mtl_course.models.trunks import UNet, resize
 from mtl_course.tasks import Tasks
 
 
@@ -31,7 +31,8 @@ class SingleTask(nn.Module):
         self.heads = nn.ModuleDict({name: head(self.trunks[name].out_channels, task) for name, task in tasks.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return {name: self.heads[name](trunk(images)) for name, trunk in self.trunks.items()}
+        size = images.shape[-2:]
+        return {name: resize(self.heads[name](trunk(images)), size) for name, trunk in self.trunks.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """None: the networks have nothing in common."""
@@ -83,7 +84,7 @@ class HardSharing(Sharing):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         features = self.trunk(images)  # (B, C, H, W), computed once for all tasks
         self._features = (features,)
-        return {name: h(features) for name, h in self.heads.items()}
+        return {name: resize(h(features), images.shape[-2:]) for name, h in self.heads.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters θ of the trunk."""

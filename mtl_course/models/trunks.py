@@ -41,11 +41,13 @@ class Trunk(nn.Module):
         widths: channels of each stage's output, from fine to coarse.
         up_widths: channels of each level of the way up, from coarse to fine.
         up: the blocks of the way up, see `way_up`.
+        full_size: whether the way up ends with features of the picture's own size; else predictions are enlarged.
     """
 
     widths: tuple[int, ...]
     up_widths: tuple[int, ...]
     up: nn.ModuleList
+    full_size = True
 
     @property
     def out_channels(self) -> int:
@@ -72,12 +74,12 @@ class Trunk(nn.Module):
             size: height and width of the picture.
 
         Returns:
-            All levels, (B, up_widths[level], H', W'); the last is (B, out_channels, *size).
+            All levels, (B, up_widths[level], H', W'); the last is (B, out_channels, *size) if `full_size`.
         """
         levels = [skips[-1]]
         for block, skip in zip(self.up, skips[-2::-1]):
             levels.append(block(torch.cat([skip, resize(levels[-1], skip.shape[-2:])], dim=1)))
-        levels[-1] = resize(levels[-1], size)
+        levels[-1] = resize(levels[-1], size) if self.full_size else levels[-1]
         return levels[1:] or levels
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class Trunk(nn.Module):
             images: (B, 3, H, W) in [0, 1].
 
         Returns:
-            (B, out_channels, H, W).
+            (B, out_channels, H, W), or smaller where the trunk is not `full_size`.
         """
         return self.decode(self.encode(images), images.shape[-2:])[-1]
 

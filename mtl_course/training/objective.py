@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -84,21 +85,6 @@ class Objective:
             (self.scaler.scale(tie) if self.scaler else tie).backward()
         return alpha
 
-    def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """One step of the optimizer, which moves nothing where there is no gradient.
-
-        Returns:
-            False if gradients overflowed float16: nothing has moved, and their scale goes down.
-        """
-        found = any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
-        if self.scaler is None or not found:
-            optimizer.step()
-            return True
-        scale = self.scaler.get_scale()
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        return self.scaler.get_scale() >= scale
-
     def after_step(self, model: nn.Module, batch: Batch, terms: Mapping[str, Tensor], where: str) -> None:
         """Let a rule that asks for it see the losses of the same batch after the step."""
         if isinstance(self.rule, LossRule) and self.rule.wants_new_losses and terms:
@@ -121,6 +107,29 @@ class Objective:
         if terms and not torch.isfinite(torch.stack(list(terms.values()))).all():
             values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
             raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
+
+    def exploded(self, model: nn.Module, batch: Batch) -> list[str]:
+        """The tasks whose own gradient is not finite on this batch."""
+        with batch_statistics_kept(model):
+            terms = self.losses(model, batch)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        found = {
+            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            for name, loss in terms.items()
+        }
+        return [name for name, grads in found.items() if not all(g.isfinite().all() for g in grads if g is not None)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule has learned, and the scale of float16."""
+        rule = self.rule.state_dict() if isinstance(self.rule, LossRule) else {}
+        return {"rule": rule, "scaler": self.scaler.state_dict() if self.scaler else {}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stand where `state_dict` stood."""
+        if isinstance(self.rule, LossRule):
+            self.rule.load_state_dict(state["rule"])
+        if self.scaler:
+            self.scaler.load_state_dict(state["scaler"])
 
 
 @contextmanager

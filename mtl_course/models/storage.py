@@ -1,22 +1,18 @@
-"""What is kept of a model: its weights, and enough text to build it again. safetensors files run no code."""
+"""A model as a file: its weights, and enough text to build it again. safetensors files run no code."""
 
-import csv
-import io
 import json
-import math
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from mtl_course import __version__, models
+from mtl_course import __version__
 from mtl_course import tasks as task_makers
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.files import write_whole
+from mtl_course.models.sharing import build
 from mtl_course.tasks import Task, Tasks
 
 _KEY = "mtl_course"
@@ -58,7 +54,7 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
         recipe = about["recipe"]
         if model is None and recipe is None:
             raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
-        model = model or models.build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
+        model = model or build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
     except (KeyError, TypeError) as error:
         raise CourseError(f"{path} was written by another version of mtl_course ({error}): train it anew") from error
     try:
@@ -84,53 +80,3 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _first(error: Exception) -> str:
     return " ".join(str(error).split())[:160]
-
-
-def write_history(path: str | Path, history: Sequence[Mapping[str, float]]) -> Path:
-    """The rows of `fit` as CSV, a column a name."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return write_whole(path, text.getvalue().encode())
-
-
-class Keeper:
-    """Keeps the best and the last weights of a run, in memory and, where a folder is given, on the disk.
-
-    Args:
-        model, tasks: what is trained.
-        monitor: "task.metric" that says which epoch is best; default the first task's own score.
-        folder: for best.safetensors, last.safetensors and history.csv, or None.
-    """
-
-    def __init__(self, model: nn.Module, tasks: Tasks, monitor: str | None, folder: str | Path | None):
-        from mtl_course.metrics import LOWER_IS_BETTER  # torchmetrics is slow to import
-
-        self.model, self.tasks = model, tasks
-        self.folder = Path(folder) if folder is not None else None
-        first = next(iter(tasks.values()))
-        self.monitor = monitor or f"{first.name}.{first.score}"
-        name, _, metric = self.monitor.partition(".")
-        if name not in tasks or metric not in tasks[name].metric().score_names:
-            example = f"{first.name}.{first.score}"
-            raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {example}")
-        self.sign = -1 if metric in LOWER_IS_BETTER else 1
-        self.best_score, self.best = -torch.inf, None
-
-    def keep(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Look at the newest row; without validation scores the newest epoch is the best."""
-        score = self.sign * history[-1].get(self.monitor, self.sign * torch.inf)
-        score = -torch.inf if math.isnan(score) else score
-        if is_best := score >= self.best_score:
-            self.best_score = score
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        if self.folder is not None:
-            for name in ("best", "last") if is_best else ("last",):
-                save(self.folder / f"{name}.safetensors", self.model, self.tasks)
-            write_history(self.folder / "history.csv", history)
-
-    def restore(self) -> None:
-        """Put the best weights into the model."""
-        if self.best is not None:
-            self.model.load_state_dict(self.best)

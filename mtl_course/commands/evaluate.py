@@ -1,0 +1,61 @@
+"""python -m mtl_course evaluate."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mtl_course import datasets, training
+from mtl_course.commands.options import open_data, recall
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.files import write_whole
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Score a checkpoint, on the data of its run if no other is meant."""
+    model, tasks = training.load(arguments.checkpoint)
+    config = recall(arguments.checkpoint)
+    if arguments.data in (None, config.get("data")):
+        for name in ("data", "root", "classes", "size", "seed"):
+            if getattr(arguments, name) is None:
+                setattr(arguments, name, config.get(name))
+    arguments.tasks = arguments.tasks or ",".join(tasks)
+    data = open_data(arguments, "val")
+    print(f"{len(data)} pictures of {arguments.data or 'scenes'}; tasks {', '.join(data.tasks)}")
+    refuse_unknown("task of this checkpoint", data.tasks, tasks)
+    for name, task in data.tasks.items():
+        if task.classes != tasks[name].classes:
+            raise CourseError(
+                f"{arguments.checkpoint} knows the classes {', '.join(tasks[name].classes)} for {name!r}, and this "
+                f"data {', '.join(task.classes)}: pass the same --classes as in training"
+            )
+    loader = datasets.loader(data, arguments.batch_size)
+    metrics = training.run_metrics(model, data.tasks, loader, arguments.device)
+    scores = {name: metric.compute() for name, metric in metrics.items()}
+    report(scores, metrics)
+    if arguments.json:
+        write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
+
+
+def report(scores: Mapping[str, Mapping[str, float]], metrics: Mapping[str, "Metric"] | None = None) -> None:
+    """Print the scores of each task.
+
+    Args:
+        scores: {task: {metric: value}}.
+        metrics: what counted them; with it classes get a table.
+    """
+    width = max(len(name) for found in scores.values() for name in found)
+    for task, found in scores.items():
+        classes = getattr((metrics or {}).get(task), "classes", ())
+        print(task)
+        for name, value in found.items():
+            if name.removeprefix("iou_") not in classes:
+                print(f"  {name:{width}}  {value:8.4f}")
+        if classes:
+            true = metrics[task].per_image.sum(2)  # pixels, (pictures, K)
+            print(f"  {'class':{width}}  {'IoU':>8}  {'pixels':>12}  {'pictures':>8}")
+            for name, pixels, pictures in zip(classes, true.sum(0).tolist(), (true > 0).sum(0).tolist()):
+                print(f"  {name:{width}}  {found[f'iou_{name}']:8.4f}  {pixels:12,}  {pictures:8,}")

@@ -1,0 +1,142 @@
+"""python -m mtl_course train."""
+
+import argparse
+import inspect
+import math
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from mtl_course import datasets, distributed, models, training
+from mtl_course.commands.evaluate import report
+from mtl_course.commands.options import NOT_IN_FILES, open_data
+from mtl_course.datasets.transforms import Jitter
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.files import write_whole
+from mtl_course.models.sharing import TRUNKS
+from mtl_course.tasks import Tasks
+
+FOR_FIT = ("epochs", "weight_decay", "clip", "mean_weights", "device", "compile", "monitor", "patience", "resume")
+FOR_OBJECTIVE = ("rule", "wrt", "precision")
+
+
+def train(arguments: argparse.Namespace) -> int:
+    """Train, or go on, in this process or in each that torchrun has started.
+
+    Returns:
+        The exit code: 0, or 130 after Ctrl-C and 143 after SIGTERM.
+    """
+    usual = signal.signal(signal.SIGTERM, _stop)
+    try:
+        distributed.start(training.choose_device(arguments.device))
+        _train(arguments)
+        return 0
+    except KeyboardInterrupt as stop:
+        if not (arguments.out / "state.pt").is_file():
+            raise
+        if distributed.is_main():
+            where = str(stop).partition(";")[0] or "stopped"
+            print(f"mtl_course: {where}; go on with: {_command(arguments.out)}", file=sys.stderr, flush=True)
+        return 128 + getattr(stop, "signal", signal.SIGINT)
+    except RuntimeError as error:
+        if distributed.world() > 1 and ("gloo" in str(error) or isinstance(error, torch.distributed.DistError)):
+            raise CourseError("another process stopped, whose own line says why; so this one stops too") from error
+        raise
+    finally:
+        distributed.stop()
+        signal.signal(signal.SIGTERM, usual)
+
+
+def _stop(number: int, _: object) -> None:
+    raise training.Interrupted("stopped", number)
+
+
+def _command(out: Path) -> str:
+    """What goes on with a run."""
+    processes = os.environ.get("WORLD_SIZE")
+    start = f"torchrun --nproc-per-node={processes}" if processes else "python"
+    return f"{start} -m mtl_course train --resume --out {shlex.quote(str(out))}"
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    arguments.data, arguments.seed = arguments.data or "scenes", arguments.seed or 0
+    torch.set_num_threads(arguments.threads or torch.get_num_threads())
+    torch.manual_seed(arguments.seed)
+    fit, select, val = (open_data(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
+    model = _model(arguments, fit.tasks)
+    if distributed.rank():  # the same model everywhere, and then draws of one's own
+        torch.manual_seed(arguments.seed + distributed.rank())
+    options = _options(arguments, model, fit.tasks)
+    if distributed.is_main():
+        if not arguments.resume:
+            write_whole(arguments.out / "config.yaml", _config(arguments))
+        print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
+              f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
+    pace = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+    loaders = datasets.loader(fit, train=True, seed=arguments.seed, **pace), datasets.loader(select, **pace)
+    training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options)
+    talks = distributed.is_main()
+    scores = training.evaluate(model, fit.tasks, datasets.loader(val, **pace), arguments.device, progress=talks)
+    if talks:
+        report(scores)
+        if arguments.data == "folder":
+            print("these pictures chose the epoch too, so the scores are a little too good")
+        print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
+
+
+def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
+    """The model, its trunk with the options of --trunk-option and --pretrained."""
+    name, words = arguments.trunk.partition(":")[0], [*arguments.trunk_option]
+    words += ["pretrained=true"] if arguments.pretrained else []
+    texts = dict(word.partition("=")[::2] for word in words)
+    if name in TRUNKS:
+        refuse_unknown(f"option of {name}", texts, inspect.signature(TRUNKS[name]).parameters)
+    try:
+        options = {key: yaml.safe_load(text) for key, text in texts.items()}
+        return models.build(arguments.model, arguments.trunk, tasks, **options)
+    except (TypeError, yaml.YAMLError) as error:
+        raise CourseError(f"the trunk {name} does not take {' '.join(words)}: {str(error).splitlines()[0]}") from error
+
+
+def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict[str, Any]:
+    """The options of fit; what it would refuse is refused here, before anything is written."""
+    options = {name: getattr(arguments, name) for name in FOR_FIT}
+    choices = {name: getattr(arguments, name) for name in FOR_OBJECTIVE}
+    choices["weights"] = _weights(arguments.weights, list(tasks))
+    training.Objective(tasks, **choices).prepare(model, training.choose_device(arguments.device))
+    training.Keeper(model, tasks, arguments.monitor, None)
+    if not arguments.resume and any((arguments.out / name).exists() for name in ("best.safetensors", "state.pt")):
+        raise CourseError(f"{arguments.out} holds a run already: choose another --out, move it away, or add --resume")
+    options["augment"] = Jitter(arguments.jitter) if arguments.jitter else None
+    options["lr"] = arguments.lr
+    if arguments.trunk_lr:
+        trunks = [name for name, module in model.named_modules() if isinstance(module, models.Trunk)]
+        options["lr"] = {"": arguments.lr} | {f"{name}.down": arguments.trunk_lr for name in trunks}
+    return options | choices
+
+
+def _config(arguments: argparse.Namespace) -> bytes:
+    """config.yaml: all that was chosen, by the names of the flags."""
+    chosen = {name.replace("_", "-"): value for name, value in vars(arguments).items() if name not in NOT_IN_FILES}
+    plain = {name: str(v) if isinstance(v, Path) else v for name, v in chosen.items() if v is not None}
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
+
+
+def _weights(text: str | None, names: Sequence[str]) -> dict[str, float] | None:
+    if not text:
+        return None
+    try:
+        values = [float(word) for word in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != len(names) or not all(0 <= value < math.inf for value in values):
+        raise CourseError(f"--weights needs {len(names)} numbers >= 0 for {','.join(names)}, and got {text!r}")
+    return dict(zip(names, values))

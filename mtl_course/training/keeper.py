@@ -1,0 +1,103 @@
+"""What is kept of a run: the best and the last model, and the history."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mtl_course.distributed import is_main
+from mtl_course.errors import CourseError
+from mtl_course.files import write_whole
+from mtl_course.models.storage import load, save
+from mtl_course.tasks import Tasks
+
+Row = dict[str, float]
+
+
+class Keeper:
+    """Keeps the best and the last weights of a run, in memory and, where a folder is given, on the disk.
+
+    Args:
+        model, tasks: what is scored.
+        monitor: "task.metric" that says which epoch is best; default the first task's own score.
+        folder: for best.safetensors, last.safetensors, history.csv and history.json, or None; of several processes the
+            first one writes. Where TensorBoard is installed, the folder gets its events too.
+    """
+
+    def __init__(self, model: nn.Module, tasks: Tasks, monitor: str | None, folder: str | Path | None):
+        from mtl_course.metrics import LOWER_IS_BETTER  # torchmetrics is slow to import
+
+        self.model, self.tasks = model, tasks
+        self.folder = Path(folder) if folder is not None else None
+        first = next(iter(tasks.values()))
+        self.monitor = monitor or f"{first.name}.{first.score}"
+        name, _, metric = self.monitor.partition(".")
+        if name not in tasks or metric not in tasks[name].metric().score_names:
+            example = f"{first.name}.{first.score}"
+            raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {example}")
+        self.sign = -1 if metric in LOWER_IS_BETTER else 1
+        self.history: list[Row] = []
+        self.best_score, self.best_epoch, self.best = -torch.inf, 0, None
+
+    def keep(self, row: Mapping[str, float]) -> None:
+        """Add the row of an epoch; without validation scores the newest epoch is the best."""
+        if is_best := self._add(row):
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self.folder is not None and is_main():
+            for name in ("best", "last") if is_best else ("last",):
+                save(self.folder / f"{name}.safetensors", self.model, self.tasks)
+            write_history(self.folder, self.history)
+            write_events(self.folder, self.history)
+
+    def _add(self, row: Mapping[str, float]) -> bool:
+        self.history.append(dict(row))
+        score = self.sign * row.get(self.monitor, self.sign * torch.inf)
+        score = -torch.inf if math.isnan(score) else score
+        if is_best := score >= self.best_score:
+            self.best_score, self.best_epoch = score, len(self.history)
+        return is_best
+
+    def is_over(self, patience: int | None) -> bool:
+        """Whether the best epoch lies `patience` epochs or more back."""
+        return patience is not None and len(self.history) - self.best_epoch >= patience
+
+    def recall(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Stand where a run of this history stood; the best weights come from the folder."""
+        for row in history:
+            self._add(row)
+        if history:
+            now = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            load(self.folder / "best.safetensors", self.model)
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.model.load_state_dict(now)
+
+    def restore(self, model: nn.Module) -> None:
+        """Put the best weights into the model."""
+        if self.best is not None:
+            model.load_state_dict(self.best)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """The rows of `fit` as history.csv, a column a name, and history.json."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    write_whole(folder / "history.csv", text.getvalue().encode())
+    write_whole(folder / "history.json", (json.dumps(list(history), indent=1) + "\n").encode())
+
+
+def write_events(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """The newest row for TensorBoard, where that is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return
+    with SummaryWriter(folder / "tensorboard") as writer:
+        for name, value in history[-1].items():
+            writer.add_scalar(name, value, len(history))

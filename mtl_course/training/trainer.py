@@ -1,0 +1,203 @@
+"""A run step by step: epochs, steps, what is written down of them, and the state to go on from."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mtl_course import distributed
+from mtl_course.balancing import RuleNotDefined
+from mtl_course.errors import CourseError
+from mtl_course.tasks import Batch
+from mtl_course.training import state
+from mtl_course.training.descent import Descent
+from mtl_course.training.evaluation import checked, evaluate, refuse_empty
+from mtl_course.training.keeper import Keeper, Row
+from mtl_course.training.objective import Objective
+
+STATE = "state.pt"
+SAVE_EVERY = 300.0  # seconds between two states within an epoch
+
+
+@dataclass
+class Trainer:
+    """What `fit` drives; see there for the arguments.
+
+    Where a run stands is `keeper.history` and, within an epoch, `at`: the batches that are done, what was seen in them,
+    and where the random draws stood before the first of them.
+
+    Args:
+        run: what this run is; a state of another one does not fit.
+    """
+
+    model: nn.Module
+    objective: Objective
+    descent: Descent
+    keeper: Keeper
+    loader: DataLoader
+    val_loader: DataLoader | None
+    place: torch.device
+    augment: Callable[[Batch], Batch] | None
+    run: dict[str, Any]
+    signals: list[int] = field(default_factory=list)
+    now: dict[str, Any] | None = None  # random states to go on with after a resume
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self):
+        self.tasks = self.objective.tasks
+        distributed.same(self.model)
+        self.begin()
+
+    def begin(self) -> None:
+        """Stand before the first batch of an epoch."""
+        seen = {f"{what}/{name}": [] for what in ("loss", "alpha") for name in self.tasks}
+        # Skipped steps, and why; undefined are those of them where the rule was not defined.
+        self.scoring: dict[str, Any] | None = None  # random states before the model is scored, which draws too
+        self.at = {"batches": 0, "random": None, "seen": seen, "skipped": [], "undefined": 0}
+
+    def epoch(self, bar: tqdm) -> Row:
+        """What is left of an epoch: its batches, the scores, and what is kept of it."""
+        began, waited, number = time.perf_counter(), 0.0, len(self.keeper.history) + 1
+        self.model.train()
+        batches, asked = self.open(), time.perf_counter()
+        for batch in batches:
+            waited += time.perf_counter() - asked
+            self.at["batches"] += 1
+            for name, value in self.step(batch, f"epoch {number}, batch {self.at['batches']}").items():
+                self.at["seen"][name].append(value)
+            bar.update()
+            self.look()
+            asked = time.perf_counter()
+        row = {"epoch": number, "lr": self.at["lr"]} | self.means(bar)
+        row["waiting"] = waited / (time.perf_counter() - began)
+        if self.val_loader is not None:
+            self.scoring = state.random_states(self.loader)
+            distributed.same(self.keeper.model, parameters=False)
+            scores = evaluate(self.keeper.model, self.tasks, self.watched(self.val_loader), self.place, progress=False)
+            row |= {f"{task}.{metric}": value for task, found in scores.items() for metric, value in found.items()}
+        self.objective.after_epoch()
+        row["seconds"] = time.perf_counter() - began
+        self.keeper.keep(row)
+        self.begin()
+        self.save()
+        return row
+
+    def open(self) -> Iterator[Batch]:
+        """The batches of this epoch from where it stands; those that were done are read once more and dropped."""
+        if self.at["random"] is None:
+            self.at |= {"random": state.random_states(self.loader), "lr": self.descent.schedule.get_last_lr()[0]}
+        else:
+            state.set_random_states(self.at["random"], self.loader)
+        batches = iter(self.loader)
+        for _ in range(self.at["batches"]):
+            next(batches)
+        if self.now is not None:
+            state.set_random_states(self.now | {"loader": None}, self.loader)
+            self.now = None
+        return batches
+
+    def watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches; after each the signals are looked at. Processes that score have not always equally many."""
+        for batch in batches:
+            yield batch
+            if distributed.world() == 1:
+                self.look()
+
+    def means(self, bar: tqdm) -> Row:
+        """The means of each task's loss and α over the batches that had it."""
+        seen, skipped = self.at["seen"], self.at["skipped"]
+        refuse_empty(self.tasks, {name for name in self.tasks if seen[f"loss/{name}"]})
+        if self.at["undefined"] == self.at["batches"]:
+            raise CourseError(f"the rule is defined at no step ({skipped[0]}): choose another rule")
+        if skipped:
+            bar.write(f"{len(skipped)} of {self.at['batches']} steps were skipped, the first at {skipped[0]}")
+        means = {name: float(torch.stack(values).mean()) if values else math.nan for name, values in seen.items()}
+        return means | {"skipped": len(skipped)}
+
+    def step(self, batch: Batch, where: str) -> Row:
+        """One step down the gradient of L, unless the rule is not defined there; the losses before it, and α."""
+        batch = self.ready(batch, where)
+        terms = self.objective.losses(self.model, batch)
+        self.objective.refuse_not_finite(terms, where)
+        row = {f"loss/{name}": loss.detach() for name, loss in terms.items()}
+        self.descent.optimizer.zero_grad()
+        try:
+            alpha = dict(zip(self.tasks, self.objective.backward(self.model, terms)))
+        except RuleNotDefined as error:
+            self.at["skipped"].append(f"{where}: {error}")
+            self.at["undefined"] += 1
+            return row
+        if not self.descent.step(self.objective.scaler):
+            if self.objective.scaler is None:
+                self.refuse_exploded(batch, row, where)
+            self.at["skipped"].append(f"{where}: the gradients overflowed float16")
+            return row
+        self.objective.after_step(self.model, batch, terms, where)
+        return row | {f"alpha/{name}": alpha[name] for name in terms}
+
+    def ready(self, batch: Batch, where: str) -> Batch:
+        """A batch on the device, augmented."""
+        batch = checked(batch, self.tasks, where)
+        batch = {name: value.to(self.place, non_blocking=True) for name, value in batch.items()}
+        if self.place.type == "cuda":
+            batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
+        return self.augment(batch) if self.augment else batch
+
+    def refuse_exploded(self, batch: Batch, row: Row, where: str) -> None:
+        """Raise CourseError for a gradient that is not finite though the losses are."""
+        values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
+        blamed = " and ".join(self.objective.exploded(self.model, batch)) or "Ω or the sum"
+        raise CourseError(
+            f"{where}: the gradient of {blamed} is not finite, though the losses are ({values}); the weights are those "
+            "before the step: lower lr, or look at this batch"
+        )
+
+    def save(self) -> None:
+        """Write the state, if the run has a folder."""
+        self.saved_at = time.monotonic()
+        if self.keeper.folder is None:
+            return
+        stands = distributed.gather({"at": self.at, "now": self.scoring or state.random_states(self.loader)})
+        if distributed.is_main():
+            moving = {"descent": self.descent.state_dict(), "objective": self.objective.state_dict()}
+            kept = {"history": self.keeper.history, "threads": torch.get_num_threads()}
+            state.write_state(self.keeper.folder / STATE, {"run": self.run, "stands": stands} | moving | kept)
+
+    def resume(self) -> None:
+        """Stand where the state in the folder stood."""
+        found = state.read_state(self.keeper.folder / STATE, self.run)
+        self.descent.load_state_dict(found["descent"])
+        self.objective.load_state_dict(found["objective"])
+        self.keeper.recall(found["history"])
+        self.at, self.now = found["stands"][distributed.rank()].values()
+        if self.at["random"] is None:  # between two epochs
+            state.set_random_states(self.now, self.loader)
+            self.now = None
+        if found["threads"] != torch.get_num_threads():
+            tqdm.write(f"this run had {found['threads']} threads and now has {torch.get_num_threads()}: sums are "
+                       "rounded in another order, so the weights will differ in their last digits")  # fmt: skip
+
+    def look(self) -> None:
+        """Save the state if it is time to, or stop here, after a signal to any of the processes.
+
+        Raises:
+            Interrupted: after a signal.
+        """
+        signal, due = max(self.signals, default=0), time.monotonic() - self.saved_at > SAVE_EVERY
+        if distributed.world() > 1:
+            signal, due = map(max, zip(*distributed.gather((signal, due))))
+        if signal or due:
+            self.save()
+        if signal:
+            where = f"epoch {len(self.keeper.history) + 1}, batch {self.at['batches']}"
+            folder = self.keeper.folder
+            kept = (
+                f"the state is in {folder}: go on with resume" if folder else "without a checkpoint nothing was saved"
+            )
+            raise state.Interrupted(f"stopped after {where}; {kept}", signal)

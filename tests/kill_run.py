@@ -1,0 +1,123 @@
+"""Train, be killed by SIGKILL at random moments, go on, and compare with a run that nobody killed.
+
+python tests/kill_run.py FOLDER KILLS SEED prints a JSON line: the kills, where they hit, and whether all is equal.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from mtl_course import models, training
+from mtl_course.datasets import Scenes
+from mtl_course.datasets.transforms import Jitter
+from mtl_course.errors import CourseError
+from mtl_course.training import trainer
+
+EPOCHS = 4
+
+
+def train(folder: Path) -> None:
+    """A short run with everything that has a state: shuffling, augmentation, dropout, a rule that learns, EMA."""
+    torch.manual_seed(0)
+    data = Scenes(24, size=32, tasks=["foreground", "depth"])
+    model = models.HardSharing(models.UNet((4, 8)), data.tasks)
+    for name, head in model.heads.items():
+        model.heads[name] = nn.Sequential(nn.Dropout2d(0.2), head)
+    generator = torch.Generator().manual_seed(3)
+    training.fit(
+        model, data.tasks, DataLoader(data, 4, shuffle=True, generator=generator), DataLoader(data, 8),
+        epochs=EPOCHS, rule="grad_norm", mean_weights=0.9, augment=Jitter(), clip=1.0, device="cpu", progress=False,
+        checkpoint=folder, resume=(folder / trainer.STATE).exists(),
+    )  # fmt: skip
+    training.save(folder / "end.safetensors", model, data.tasks)
+
+
+def child(folder: Path) -> int:
+    """A process that trains in `folder`."""
+    if (pid := os.fork()) == 0:
+        try:
+            train(folder)
+        except BaseException as error:  # a child must not return into the parent's code
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+
+def finish(folder: Path) -> None:
+    """Train to the end without a kill."""
+    _, status = os.waitpid(child(folder), 0)
+    if status:
+        raise SystemExit(f"a run in {folder} failed")
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, bit by bit."""
+    from safetensors.torch import load_file
+
+    return load_file(folder / f"{name}.safetensors")
+
+
+def equal(one: Path, other: Path) -> bool:
+    """Whether the runs of two folders ended with the same bits, and the same history but for the seconds."""
+    for name in ("end", "best", "last"):
+        a, b = weights(one, name), weights(other, name)
+        if a.keys() != b.keys() or not all(torch.equal(a[key], b[key]) for key in a):
+            return False
+    rows = [json.loads((folder / "history.json").read_text()) for folder in (one, other)]
+    kept = [[{k: v for k, v in row.items() if k not in ("seconds", "waiting")} for row in history] for history in rows]
+    return kept[0] == kept[1]
+
+
+def readable(folder: Path) -> bool:
+    """Whether every file that bears its final name is whole."""
+    from mtl_course.training.state import read_state
+
+    try:
+        if (folder / trainer.STATE).exists():
+            read_state(folder / trainer.STATE, {})
+        for name in ("best", "last"):
+            if (folder / f"{name}.safetensors").exists():
+                weights(folder, name)
+    except (CourseError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return False
+    return True
+
+
+def main() -> None:
+    """Kill so many runs, each in a folder of its own, at a moment drawn from the length of the whole run."""
+    root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
+    trainer.SAVE_EVERY = 0.0  # a state after every step: kills hit savings often, and hit within epochs
+    draw = random.Random(seed)
+    began = time.monotonic()
+    finish(root / "whole")
+    length = time.monotonic() - began
+    outcomes = []
+    for index in range(kills):
+        folder = root / str(index)
+        pid = child(folder)
+        time.sleep(draw.uniform(0.02, 1.0) * length)
+        os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+        outcome = {"killed": status == signal.SIGKILL, "readable": readable(folder)}
+        outcome["had a state"] = (folder / trainer.STATE).exists()
+        outcome["torn files"] = len(list(folder.glob(".*.part")))
+        finish(folder)
+        outcomes.append(outcome | {"equal": equal(folder, root / "whole")})
+        shutil.rmtree(folder)
+    print(json.dumps({"seconds of the whole run": round(length, 2), "kills": outcomes}))
+
+
+if __name__ == "__main__":
+    main()
