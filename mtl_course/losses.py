@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mtl_course.distributed import total, world
 from mtl_course.errors import CourseError, refuse_unknown
 
 if TYPE_CHECKING:
@@ -35,8 +36,14 @@ def valid_pixels(target: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of the valid values; 0, with zero gradient, if there are none."""
-    return values.where(valid, 0).sum() / valid.sum().clamp(min=1)
+    """Mean of the valid values, of all processes; 0, with zero gradient, if there are none."""
+    mean_of, count = _totals(values.where(valid, 0).sum(), valid.sum())
+    return mean_of / count.clamp(min=1)
+
+
+def _totals(*sums: Tensor) -> tuple[Tensor, ...]:
+    """Sums over all processes, in one exchange."""
+    return sums if world() == 1 else total(torch.stack([s.to(sums[0]) for s in sums])).unbind()
 
 
 def cross_entropy(logits: Tensor, masks: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -55,9 +62,10 @@ def cross_entropy(logits: Tensor, masks: Tensor, class_weights: Tensor | None = 
     if class_weights is None:
         return _mean(per_pixel, valid)
     weights = class_weights[masks.where(valid, 0)].where(valid, 0)
-    if valid.any() and weights.sum() == 0:
+    loss, weight, count = _totals(per_pixel.sum(), weights.sum(), valid.sum())
+    if count > 0 and weight == 0:
         raise CourseError("every class in this batch has class weight 0: give a present class a positive weight")
-    return per_pixel.sum() / weights.sum().where(valid.any(), 1)
+    return loss / weight.where(count > 0, 1)
 
 
 def focal(logits: Tensor, masks: Tensor, gamma: float = 2.0) -> Tensor:
@@ -87,9 +95,10 @@ def dice(logits: Tensor, masks: Tensor) -> Tensor:
     valid = valid_pixels(masks)
     probabilities = logits.softmax(1).where(valid[:, None], 0)
     truth = F.one_hot(masks.where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid[:, None]  # (B, K, H, W)
-    sums = [x.sum((0, 2, 3)) for x in (probabilities * truth, probabilities, truth)]  # (K,) each
+    sums = _totals(*(x.sum((0, 2, 3)) for x in (probabilities * truth, probabilities, truth)))  # (K,) each
     overlap = 2 * sums[0] / (sums[1] + sums[2]).clamp(min=1e-12)
-    return _mean(1 - overlap, sums[2] > 0)
+    present = sums[2] > 0
+    return (1 - overlap).where(present, 0).sum() / present.sum().clamp(min=1)
 
 
 def _binary(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,8 +128,8 @@ def binary_dice(logits: Tensor, masks: Tensor, smooth: float = 1.0) -> Tensor:
     """
     logits, truth, valid = _binary(logits, masks)
     probabilities = logits.sigmoid().where(valid, 0)
-    overlap = (2 * (probabilities * truth).sum() + smooth) / ((probabilities + truth).sum() + smooth)
-    return 1 - overlap
+    both, either = _totals((probabilities * truth).sum(), (probabilities + truth).sum())
+    return 1 - (2 * both + smooth) / (either + smooth)
 
 
 def boundary_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -171,17 +180,26 @@ def losses(
     Args:
         predictions: what the model answered, one tensor a task.
         batch: images and targets; a task may be missing.
-        tasks: by name.
+        tasks: by name; a loss of your own that is to serve several processes adds up what it sums by
+            `distributed.total` before it divides.
 
     Raises:
         CourseError: if a prediction is missing, or does not fit its target.
     """
-    present = [name for name in tasks if name in batch]
+    present = [name for name in tasks if name in batch] if world() == 1 else list(tasks)
+    batch = {name: batch[name] if name in batch else _unknown(predictions[name], tasks[name]) for name in present}
     valid = [valid_pixels(batch[name]).any() for name in present]
-    found = torch.stack(valid).tolist() if valid else []  # one wait for the GPU
+    found = total(torch.stack(valid).int()).tolist() if valid else []  # one wait for the GPU
     present = [name for name, has_pixels in zip(present, found) if has_pixels]
     check_predictions(predictions, batch, tasks, present)
     return {name: tasks[name].loss(predictions[name], batch[name]) for name in present}
+
+
+def _unknown(prediction: Tensor, task: "Task") -> Tensor:
+    """A target that says nothing, for a process whose part of the batch lacks one."""
+    if task.classes:
+        return torch.full_like(prediction[:, 0], IGNORE_INDEX, dtype=torch.int64)
+    return torch.full_like(prediction, torch.nan)
 
 
 def check_predictions(

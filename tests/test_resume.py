@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import kill_run
 import pytest
 import torch
 from torch import nn

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mtl_course import distributed
 from mtl_course.balancing.flat import add_gradients, are_apart, flat, gramian_of, split, trained, walk
 from mtl_course.balancing.loss_rules import LossRule
 
@@ -120,8 +121,9 @@ class _Step:
             scale = self.scaled(values.new_ones(1, dtype=torch.float32))
             values = torch.cat([values, scale]).cpu().double()  # one copy
             alpha = self.weigh_losses(values[:-1], values[-1])
-        total = sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))
-        self.scaled(total).backward()
+        alpha = distributed.first(alpha)
+        with distributed.summed(self.model.parameters()):
+            self.scaled(sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))).backward()
         return alpha
 
     def weigh_losses(self, values: Tensor, scale: Tensor | float = 1.0) -> Tensor:
@@ -145,18 +147,22 @@ class _Step:
             if z and wrt == "parameters":
                 row = torch.autograd.grad(z, shared, row, retain_graph=k < len(rows) - 1, allow_unused=True)
             rows[k] = flat(shared if wrt == "parameters" else z, row)
-        gramian, values, scale = self.to_host(rows)
-        alpha = self.weigh_gradients(gramian / scale**2, values)
-        for weight, found in zip(alpha.tolist(), of_heads):
-            # The heads minimise Σ αᵢLᵢ where the rule is one on losses (GradNorm).
-            add_gradients(own, found, weight if isinstance(self.rule, LossRule) else 1.0)
+            if wrt == "parameters":  # the gradient of the whole batch; the features of a part are its own
+                rows[k] = distributed.total(rows[k])
+        gramian, values, scale = self.to_host(rows, wrt)
+        alpha = distributed.first(self.weigh_gradients(gramian / scale**2, values))
+        with distributed.summed(own):
+            for weight, found in zip(alpha.tolist(), of_heads):
+                # The heads minimise Σ αᵢLᵢ where the rule is one on losses (GradNorm).
+                add_gradients(own, found, weight if isinstance(self.rule, LossRule) else 1.0)
         combined = rows[0].mul_(alpha[0].item())
         for row, weight in zip(rows[1:], alpha[1:].tolist()):
             combined.add_(row, alpha=weight)
         if wrt == "parameters" and shared:
             add_gradients(shared, split(combined, shared))
         elif z:
-            torch.autograd.backward(z, split(combined, z))
+            with distributed.summed(shared):
+                torch.autograd.backward(z, split(combined, z))
         return alpha
 
     def representation(self, shared: list[nn.Parameter], needed: bool) -> list[Tensor]:
@@ -187,9 +193,10 @@ class _Step:
             of_heads.append(found[len(through) :])
         return rows, of_heads
 
-    def to_host(self, rows: Sequence[Tensor]) -> tuple[Tensor, Tensor, float]:
+    def to_host(self, rows: Sequence[Tensor], wrt: str) -> tuple[Tensor, Tensor, float]:
         """The Gramian, the losses, and the scale of the gradients, in one copy from the device."""
         gramian = gramian_of(rows)
+        gramian = distributed.total(gramian) if wrt == "representation" else gramian
         scale = self.scaled(gramian.new_ones(()))
         sent = [gramian.flatten(), torch.stack(self.losses).detach(), scale[None]]
         host = torch.cat([part.to(gramian) for part in sent]).cpu().double()

@@ -1,0 +1,53 @@
+"""Batches of a data set, the same for one process and for the parts of several."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
+
+from mtl_course.distributed import rank, world
+
+PATIENCE = 120  # seconds that a worker may take for a batch
+
+
+class Parts(Sampler[list[int]]):
+    """This process's part of every batch: each world-th picture of the global order, from its rank on.
+
+    Args:
+        order: of all pictures, the same in all processes.
+        batch_size: pictures of a batch, of all processes together.
+        whole: leave out a last batch that is too small to give every process a picture.
+    """
+
+    def __init__(self, order: Sampler[int], batch_size: int, whole: bool):
+        self.order, self.batch_size, self.whole = order, batch_size, whole
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.order), self.batch_size)
+        return full + (rest >= (world() if self.whole else 1))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = list(self.order)
+        for index in range(len(self)):
+            yield order[index * self.batch_size : (index + 1) * self.batch_size][rank() :: world()]
+
+
+def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0, workers: int = 0) -> DataLoader:
+    """Batches in an order that a seed draws anew for each epoch, or, to score, in the data's own order.
+
+    Started by torchrun, after `distributed.start`, each process gets its part of every batch; no picture comes twice.
+
+    Args:
+        data: with a length.
+        batch_size: pictures of a batch, of all processes together.
+        train: draw the order.
+        seed: of the order.
+        workers: processes that read ahead; 0 reads when a batch is asked for.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = RandomSampler(data, generator=generator) if train else SequentialSampler(data)
+    options = {"num_workers": workers, "generator": generator, "pin_memory": torch.cuda.is_available()}
+    options["timeout"] = PATIENCE if workers else 0
+    if world() == 1:
+        return DataLoader(data, batch_size, sampler=order, **options)
+    return DataLoader(data, batch_sampler=Parts(order, batch_size, whole=train), **options)
