@@ -1,7 +1,7 @@
 # The front door. `make lab` opens the course, `make test` tests it, `make help` lists the rest.
 
 VENV ?= .venv
-EXTRAS ?= test,photos,dev
+EXTRAS ?= test,photos,weights,dev
 PIP_FLAGS ?=
 LAB_FLAGS ?=
 PYTEST_FLAGS ?=
@@ -77,8 +77,8 @@ format: $(READY) ## mend the style of code
 outputs: $(READY) ## execute the lessons afresh and store their outputs (NOTEBOOKS=... chooses)
 	$(PY) tools/execute_notebooks.py $(NOTEBOOKS)
 
-bench: $(READY) ## run the measurements in benchmarks/ (not lesson04_seeds.py and voc_run.py, which train models)
-	@for f in $(filter-out benchmarks/lesson% benchmarks/voc_run.py benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$f"; $(PY) "$$f" || exit 1; done
+bench: $(READY) ## run the measurements in benchmarks/ (not lesson04_seeds.py and voc_model, voc_peer, voc_run, which train models)
+	@for f in $(filter-out benchmarks/lesson% benchmarks/voc_model.py benchmarks/voc_peer.py benchmarks/voc_run.py benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$f"; $(PY) "$$f" || exit 1; done
 
 clean: ## remove caches and build leavings; the environment, data and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
-"""Train the course's Pascal VOC model for long, score it on val, and keep it: its checkpoint and its model card's numbers.
+"""Train the course's Pascal VOC model for long, score it on val, and keep it: checkpoint and figures.
 
-python benchmarks/voc_model.py --root DIR [--epochs N] [--write]: the run is kept in runs/voc_model, and goes on there when
-it is started again. --write replaces data/checkpoints/voc.safetensors and voc.json.
+python benchmarks/voc_model.py --root DIR [--epochs N] [--size PIXELS] [--write]: the run is kept in runs/voc_model, and
+goes on there when it is started again. --write replaces data/checkpoints/voc.safetensors and voc.json.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "data" / "records"))
 RUN = ROOT / "runs" / "voc_model"
-SIZE, TARGET = 224, ROOT / "data" / "checkpoints" / "voc"
+TARGET = ROOT / "data" / "checkpoints" / "voc"
 
 
 def main() -> None:
@@ -25,6 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", required=True, help="the folder that holds VOCdevkit")
     parser.add_argument("--epochs", type=int, default=52)
+    parser.add_argument("--size", type=int, default=224, help="height and width of the crops of training")
     parser.add_argument("--run", type=Path, default=RUN)
     parser.add_argument("--write", action="store_true", help="replace the checkpoint that the course ships")
     arguments = parser.parse_args()
@@ -34,7 +35,7 @@ def main() -> None:
 
     began, resume = time.process_time(), (arguments.run / "state.pt").exists()
     options = {"checkpoint": arguments.run, "resume": resume, "progress": True}
-    model, history = train(TRIO, "train", SIZE, arguments.epochs, 0, **options)
+    model, history = train(TRIO, "train", arguments.size, arguments.epochs, 0, **options)
     found = {
         "trained on": platform.processor() or platform.machine(),
         "epochs": len(history),
@@ -42,7 +43,7 @@ def main() -> None:
         "training seconds, wall": sum(row["seconds"] for row in history),
         "CPU seconds of this process": time.process_time() - began,
         "torch": torch.__version__,
-        "scores": {str(size): score(model, TRIO, "val", size) for size in (224, 320)},
+        "scores": {str(size): score(model, TRIO, "val", size) for size in (224, 320, 416)},
     }
     print(json.dumps(found, indent=2))
     if arguments.write:

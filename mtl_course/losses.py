@@ -211,9 +211,7 @@ def check_predictions(
         found, target = tuple(predictions[name].shape), tuple(batch[name].shape)
         expected = (target[0], tasks[name].channels, *target[-2:])
         if found != expected:
-            raise CourseError(
-                f"task {name!r}: the target {target} needs a prediction of shape {expected}, and the model gave {found}"
-            )
+            raise CourseError(f"task {name!r}: the target {target} needs a prediction {expected}, and this is {found}")
 
 
 def l2(parameters: Iterable[Tensor], strength: float) -> Tensor:

@@ -57,11 +57,9 @@ class SegmentationScores(Metric):
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: class ids, int64 (B, H, W) both."""
-        matrices = [
-            multiclass_confusion_matrix(p, t, len(self.classes), ignore_index=IGNORE_INDEX, validate_args=False)
-            for p, t in zip(prediction, target)
-        ]
-        self.confusions.append(torch.stack(matrices))
+        options = {"num_classes": len(self.classes), "ignore_index": IGNORE_INDEX, "validate_args": False}
+        pairs = zip(prediction, target)
+        self.confusions.append(torch.stack([multiclass_confusion_matrix(p, t, **options) for p, t in pairs]))
 
     @property
     def confusion(self) -> Tensor:
@@ -75,16 +73,14 @@ class SegmentationScores(Metric):
 
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, each in [0, 1] or NaN."""
-        per_image = self.per_image
-        total = per_image.sum(0)
-        ious = iou(total)
+        total, ious = self.confusion, iou(self.confusion)
         accuracy = total.diagonal().sum() / total.sum()
-        values = [ious.nanmean(), iou(per_image).nanmean(1).nanmean(), accuracy, *ious]
+        values = [ious.nanmean(), iou(self.per_image).nanmean(1).nanmean(), accuracy, *ious]
         return dict(zip(self.score_names, map(float, values)))
 
 
 class _Sums(Metric):
-    """A metric that is a function of named sums."""
+    """A metric that is a function of named sums; unless it says otherwise, the means of its scores over `pixels`."""
 
     full_state_update = False
     sums: Sequence[str] = ()
@@ -98,6 +94,10 @@ class _Sums(Metric):
     def add(self, **sums: Tensor) -> None:
         for name, value in sums.items():
             setattr(self, name, getattr(self, name) + value.detach().to(torch.float64))
+
+    def compute(self) -> dict[str, float]:
+        """The scores of everything seen so far, or NaN."""
+        return {name: float(getattr(self, name) / self.pixels) for name in self.score_names}
 
 
 class BoundaryScores(_Sums):
@@ -143,8 +143,8 @@ class DepthScores(_Sums):
     Source: Eigen et al., arXiv:1406.2283, section 4.
     """
 
-    sums = ("absolute", "relative", "close", "pixels")
     score_names = ("abs_error", "rel_error", "delta1")
+    sums = (*score_names, "pixels")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: metres, float (B, 1, H, W) both; NaN in the target counts nowhere."""
@@ -152,12 +152,7 @@ class DepthScores(_Sums):
         p, t = prediction[:, 0][valid].double(), target[:, 0][valid].double()
         error = (p - t).abs()
         close = torch.maximum(p, t) < 1.25 * torch.minimum(p, t)
-        self.add(absolute=error.sum(), relative=(error / t).sum(), close=close.sum(), pixels=valid.sum())
-
-    def compute(self) -> dict[str, float]:
-        """The scores of everything seen so far, or NaN."""
-        sums = (self.absolute, self.relative, self.close)
-        return {name: float(value / self.pixels) for name, value in zip(self.score_names, sums)}
+        self.add(abs_error=error.sum(), rel_error=(error / t).sum(), delta1=close.sum(), pixels=valid.sum())
 
 
 class DirectionScores(_Sums):
@@ -167,8 +162,8 @@ class DirectionScores(_Sums):
     """
 
     limits = {"within_11": 11.25, "within_22": 22.5, "within_30": 30.0}  # degrees
-    sums = ("mean_angle", *limits, "pixels")
     score_names = ("mean_angle", *limits)
+    sums = (*score_names, "pixels")
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: unit vectors, float (B, 3, H, W) both; NaN in the target counts nowhere."""
@@ -178,19 +173,12 @@ class DirectionScores(_Sums):
         within = {name: (angle < limit).sum() for name, limit in self.limits.items()}
         self.add(mean_angle=angle.sum(), pixels=valid.sum(), **within)
 
-    def compute(self) -> dict[str, float]:
-        """The scores of everything seen so far, or NaN."""
-        return {name: float(getattr(self, name) / self.pixels) for name in self.score_names}
-
 
 Scores = Mapping[str, Mapping[str, float]]
 
 
 def delta_m(
-    scores: Scores,
-    baseline: Scores,
-    lower_is_better: Collection[str] | Mapping[str, bool] = LOWER_IS_BETTER,
-    average: str = "task",
+    scores: Scores, baseline: Scores, lower_is_better: Collection[str] = LOWER_IS_BETTER, average: str = "task"
 ) -> float:
     """How much better a model is than a baseline, in percent of the baseline: + is better, 0 is as good.
 
@@ -199,7 +187,7 @@ def delta_m(
     Args:
         scores: task -> metric -> score, as `training.evaluate` gives them.
         baseline: the same metrics of the same tasks, such as those of single-task models.
-        lower_is_better: the metrics of which less is better, in any task; or a dict that says it of every metric.
+        lower_is_better: the metrics of which less is better, in any task; or a dict {metric: bool} that says it of all.
         average: "task": over the metrics of each task, then over the tasks; "metric": over all metrics alike.
 
     Returns:
@@ -212,18 +200,14 @@ def delta_m(
     """
     refuse_unknown("average", [average], ("task", "metric"))
     _refuse_other_metrics(scores, baseline, lower_is_better)
+    lower = lower_is_better if isinstance(lower_is_better, Mapping) else dict.fromkeys(lower_is_better, True)
     gains: list[list[float]] = []  # of each task
     for task, metrics in scores.items():
-        signs = {metric: _sign(metric, lower_is_better) for metric in metrics}
-        gains.append([_gain(value, baseline[task][m], f"{task}.{m}") * signs[m] for m, value in metrics.items()])
+        found = {m: _gain(value, baseline[task][m], f"{task}.{m}") for m, value in metrics.items()}
+        gains.append([-gain if lower.get(m) else gain for m, gain in found.items()])
     if average == "metric":
         gains = [sum(gains, [])]
     return sum(sum(task) / len(task) for task in gains) / len(gains)
-
-
-def _sign(metric: str, lower_is_better: Collection[str] | Mapping[str, bool]) -> int:
-    lower = lower_is_better[metric] if isinstance(lower_is_better, Mapping) else metric in lower_is_better
-    return -1 if lower else 1
 
 
 def _gain(score: float, base: float, name: str) -> float:
@@ -237,10 +221,6 @@ def _refuse_other_metrics(scores: Scores, baseline: Scores, lower_is_better: Col
     ours, theirs = ({f"{task}.{m}" for task, metrics in side.items() for m in metrics} for side in (scores, baseline))
     if ours != theirs or set(scores) != set(baseline) or not scores or not all(scores.values()):
         odd = ", ".join(sorted(ours ^ theirs)) or "none"
-        raise CourseError(
-            f"the same metrics of the same tasks are expected, at least one a task; only on one side: {odd}"
-        )
+        raise CourseError(f"both need the same metrics of the same tasks, at least one; only on one side: {odd}")
     if isinstance(lower_is_better, Mapping):
-        refuse_unknown(
-            "metric of lower_is_better", (m for metrics in scores.values() for m in metrics), lower_is_better
-        )
+        refuse_unknown("metric of lower_is_better", (m for ms in scores.values() for m in ms), lower_is_better)

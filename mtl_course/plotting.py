@@ -103,10 +103,8 @@ def overlay(image: Tensor, mask: Tensor, task: Task, opacity: float = 0.5) -> np
         uint8 (H, W, 3).
     """
     picture, mask = as_rgb(image), np.asarray(mask)
-    share = np.full(mask.shape, opacity)
-    if task.classes[0] in ("background", "inside"):
-        share[mask == 0] = 0
-    share = share[..., None]
+    clear = (mask == 0) & (task.classes[0] in ("background", "inside"))
+    share = np.where(clear, 0, opacity)[..., None]
     return (picture * (1 - share) + colorize(mask, task) * share).round().astype(np.uint8)
 
 
@@ -187,8 +185,7 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str]) -> "Figure":
     edge = 1.5 + 0.5 * len(classes)
     fig, ax = plt.subplots(figsize=(edge + 0.6, edge), layout="tight")
     ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*shares.shape):
-        value = shares[row, column]
+    for (row, column), value in np.ndenumerate(shares):
         text = "–" if np.isnan(value) else f"{value:.2f}"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if value > 0.5 else "black")
     ax.set(xlabel="predicted", ylabel="true")

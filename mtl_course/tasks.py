@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -54,7 +53,7 @@ class Task:
     @property
     def colors(self) -> tuple[str, ...]:
         """One colour a class, the same in every picture; after 22 classes they come again."""
-        return tuple(islice(cycle(PALETTE), len(self.classes)))
+        return tuple(PALETTE[value % len(PALETTE)] for value in range(len(self.classes)))
 
     def decode(self, prediction: Tensor) -> Tensor:
         """What the head's output says, in the form of the target.
@@ -75,10 +74,8 @@ class Task:
         """A fresh torchmetrics metric: update(decoded prediction, target), compute() -> dict of numbers."""
         from mtl_course import metrics  # torchmetrics is slow to import
 
-        if self.kind in ("classes", "binary"):
-            return metrics.SegmentationScores(self.classes)
         kinds = {"boundary": metrics.BoundaryScores, "depth": metrics.DepthScores, "direction": metrics.DirectionScores}
-        return kinds[self.kind]()
+        return kinds[self.kind]() if self.kind in kinds else metrics.SegmentationScores(self.classes)
 
     def check(self, target: Tensor, where: str) -> None:
         """Refuse a target that the loss or metric could not read.
@@ -90,21 +87,19 @@ class Task:
         Raises:
             CourseError: on a wrong shape, dtype or class id.
         """
-        if self.classes:
-            expected = "mask of class ids, int64 (B, H, W)"
-            fits = target.dtype == torch.int64 and target.ndim == 3
+        where, known = f"{where}: task {self.name!r}", len(self.classes)
+        if known:
+            expected, fits = "mask of class ids, int64 (B, H, W)", target.dtype == torch.int64 and target.ndim == 3
         else:
             expected = f"target float (B, {self.channels}, H, W)"
             fits = target.is_floating_point() and target.ndim == 4 and target.shape[1] == self.channels
         if not fits:
             found = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
-            raise CourseError(f"{where}: task {self.name!r} needs a {expected}, and this is {found}")
-        known = len(self.classes)
+            raise CourseError(f"{where} needs a {expected}, and this is {found}")
         if known and len(bad := target[((target < 0) | (target >= known)) & (target != IGNORE_INDEX)]):
-            raise CourseError(
-                f"{where}: task {self.name!r} knows the class ids 0 to {known - 1} and {IGNORE_INDEX} = "
-                f"ignore, and the mask holds {sorted(set(bad.tolist()))[:5]}: correct the mask or the list of classes"
-            )
+            ids = f"the class ids 0 to {known - 1} and {IGNORE_INDEX} = ignore"
+            bad = sorted(set(bad.tolist()))[:5]
+            raise CourseError(f"{where} knows {ids}, and the mask holds {bad}: correct the mask or the list of classes")
 
 
 Tasks = Mapping[str, Task]  # by name

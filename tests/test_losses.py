@@ -158,7 +158,7 @@ def test_losses_hold_the_tasks_that_are_present():
 def test_losses_refuse_what_does_not_fit():
     one = tasks.make(["foreground"])
     batch = {"foreground": torch.zeros(1, 4, 4, dtype=torch.long)}
-    with pytest.raises(CourseError, match=r"needs a prediction of shape \(1, 1, 4, 4\).*gave \(1, 2\)"):
+    with pytest.raises(CourseError, match=r"needs a prediction \(1, 1, 4, 4\).*is \(1, 2\)"):
         losses.losses({"foreground": torch.zeros(1, 2)}, batch, one)
     with pytest.raises(CourseError, match="did you mean 'forground'"):
         losses.losses({"forground": torch.zeros(1, 1, 4, 4)}, batch, one)
@@ -215,6 +215,6 @@ def test_boundary_loss_of_one_kind_alone_is_the_cross_entropy(kind):
 
 @pytest.mark.parametrize("shape", [(3, 1, 4, 4), (2, 2, 4, 4), (2, 1, 3, 4), (2, 1, 4, 5)])
 def test_losses_refuse_predictions_of_another_shape(shape):
-    with pytest.raises(CourseError, match=r"needs a prediction of shape \(2, 1, 4, 4\)"):
+    with pytest.raises(CourseError, match=r"needs a prediction \(2, 1, 4, 4\)"):
         batch = {"foreground": torch.zeros(2, 4, 4, dtype=torch.long)}
         losses.losses({"foreground": torch.zeros(shape)}, batch, tasks.make(["foreground"]))

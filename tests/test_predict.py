@@ -13,7 +13,7 @@ from mtl_course import datasets, models, plotting, tasks, training
 from mtl_course.__main__ import main
 from mtl_course.datasets.transforms import joint_transform
 from mtl_course.errors import CourseError
-from mtl_course.training.prediction import predict
+from mtl_course.training import predict
 
 TASKS = ("semantic", "foreground", "depth", "normals", "boundary")
 CLASSES = ("wall", "floor", "leaf")

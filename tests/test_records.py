@@ -15,6 +15,7 @@ import torch
 
 from mtl_course import records
 from mtl_course.__main__ import main
+from mtl_course.commands import provenance
 from mtl_course.commands.claims import CLAIMS
 from mtl_course.errors import CourseError, MissingFile
 
@@ -58,7 +59,7 @@ def stopping(folder, error="KeyboardInterrupt"):
 def test_a_record_holds_every_run_and_all_that_repeats_it(folder, capsys):
     assert call(capsys, "run", "coins")[0] == 0
     record = records.load("coins")
-    assert list(record) == list(records.store.FIELDS) and record["complete"] is True
+    assert list(record) == list(provenance.FIELDS) and record["complete"] is True
     assert [(r["arm"], r["seed"]) for r in record["results"]] == [(a, s) for s in range(5) for a in ("ten", "thousand")]
     torch.manual_seed(3)
     expected = abs(torch.randint(0, 2, (10,)).double().mean().item() - 0.5)
@@ -69,7 +70,7 @@ def test_a_record_holds_every_run_and_all_that_repeats_it(folder, capsys):
     assert record["seconds"] == pytest.approx(sum(r["seconds"] for r in record["results"]))
     errors = records.by_arm(record["results"], "error")
     assert record["summary"]["error"]["ten"]["mean"] == pytest.approx(sum(errors["ten"]) / 5)
-    assert records.problems("coins") == [] and not (folder / ".coins.part").exists()
+    assert provenance.problems("coins") == [] and not (folder / ".coins.part").exists()
 
 
 def test_results_do_not_depend_on_the_order_of_the_runs(folder, capsys):
@@ -91,7 +92,7 @@ def test_interrupted_then_resumed(folder, capsys):
     (folder / "stop").unlink()
     code, said = call(capsys, "run", "coins")
     assert code == 0 and "3 of 10 runs are there, going on" in said and said.count(" s\n") == 7
-    assert records.problems("coins") == []
+    assert provenance.problems("coins") == []
     assert "complete" in call(capsys, "list")[1]
 
 
@@ -174,9 +175,9 @@ def test_what_is_free_to_change_renews_the_record_without_runs(folder, capsys):
 def test_a_record_whose_head_is_doctored_is_noticed(folder, capsys, field, value):
     call(capsys, "run", "coins")
     record = json.loads((folder / "coins.json").read_text())
-    assert records.problems("coins") == []
+    assert provenance.problems("coins") == []
     (folder / "coins.json").write_text(json.dumps(record | {field: value}))
-    assert any(field in problem for problem in records.problems("coins"))
+    assert any(field in problem for problem in provenance.problems("coins"))
 
 
 SIBLING = COINS.replace('"ten": 10', '"ten": TEN').replace(
@@ -195,12 +196,12 @@ def test_files_that_experiments_share(folder, capsys):
     code, said = call(capsys, "run", "coins")
     assert code == 2 and "program has changed" in said
     call(capsys, "run", "coins", "--fresh")
-    assert records.problems("coins") == []
+    assert provenance.problems("coins") == []
     (folder / "_coins.py").write_text("from _metal import TEN\n\nTEN += 1\n")
-    assert "coins.py has changed since" in records.problems("coins")
+    assert "coins.py has changed since" in provenance.problems("coins")
     (folder / "_silver.py").write_text("TEN = 11\n")
     (folder / "_coins.py").write_text("from _metal import TEN\n")
-    assert records.problems("coins") == [], "a file that nothing imports"
+    assert provenance.problems("coins") == [], "a file that nothing imports"
 
 
 def test_an_experiment_that_reads_another_record_waits_for_it(folder, capsys):
@@ -224,7 +225,7 @@ def test_the_words_of_a_summary_are_free(folder, capsys):
     for text in (source, source.replace(":.2f", ":.3f").replace('"07"', '"08"'), COINS):
         (folder / "coins.py").write_text(text)
         code, said = call(capsys, "run", "coins")
-        assert code == 0 and " s\n" not in said and records.problems("coins") == []
+        assert code == 0 and " s\n" not in said and provenance.problems("coins") == []
         assert records.load("coins")["lesson"] == (re.findall(r'lesson="(\d+)"', text) or [""])[0]
     other = COINS.replace("(COINS[arm],)", "count(arm)").replace("EXPERIMENT", COUNT + SAY)
     (folder / "coins.py").write_text(other)
@@ -468,12 +469,12 @@ def finished(name):
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_record_follows_from_its_results(name):
     record = finished(name)
-    assert list(record) == list(records.store.FIELDS) and record["complete"] is True
+    assert list(record) == list(provenance.FIELDS) and record["complete"] is True
     assert [(r["arm"], r["seed"]) for r in record["results"]] == [
         (a, s) for s in record["seeds"] for a in record["arms"]
     ]
     assert all(record[field] for field in ("claim", "question", "protocol", "versions", "device", "summary"))
-    assert records.problems(name) == []
+    assert provenance.problems(name) == []
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -36,13 +36,19 @@ def test_environment_yml_lists_the_packages_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
     assert re.fullmatch(r"python=3\.\d+", conda[0]), "repo2docker wants python named exactly"
-    assert pip["pip"] == ["-c constraints.txt", *PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"]]
+    assert pip["pip"] == [
+        "-c constraints.txt",
+        *PROJECT["dependencies"],
+        *EXTRAS["test"],
+        *EXTRAS["photos"],
+        *EXTRAS["weights"],
+    ]
 
 
 def test_constraints_pin_what_the_tests_use():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     pins = {canonicalize_name(Requirement(line).name) for line in lines}
-    wanted = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"], *EXTRAS["dev"]]
+    wanted = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"], *EXTRAS["weights"], *EXTRAS["dev"]]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pins
     assert not [pin for pin in pins if pin.startswith(("nvidia", "cuda", "triton"))]
 

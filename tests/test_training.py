@@ -250,7 +250,7 @@ def test_an_interrupt_leaves_the_best_weights(tmp_path):
 
 
 def test_no_batch_and_no_such_device():
-    with pytest.raises(CourseError, match="data that gives a batch, and got .* epochs and 0 batches"):
+    with pytest.raises(CourseError, match="a batch of data, and got .* epochs and 0 batches"):
         quiet_fit(small(), DataLoader([]))
     with pytest.raises(CourseError, match="device 'cud' is not available here"):
         training.choose_device("cud")
@@ -297,7 +297,7 @@ def test_images_of_another_kind_are_refused(image):
 def test_evaluate_refuses_predictions_that_do_not_fit_or_are_not_finite():
     for wrong, sentence in (
         ({"foreground": torch.zeros(4, 1, 16, 16)}, "unknown prediction 'depth'"),
-        ({"foreground": torch.zeros(4, 1, 8, 8), "depth": torch.zeros(4, 1, 16, 16)}, "needs a prediction of shape"),
+        ({"foreground": torch.zeros(4, 1, 8, 8), "depth": torch.zeros(4, 1, 16, 16)}, "needs a prediction"),
         ({"foreground": torch.zeros(4, 1, 16, 16), "depth": torch.full((4, 1, 16, 16), math.nan)}, "is not finite"),
     ):
         model = torch.nn.Identity()
@@ -308,7 +308,7 @@ def test_evaluate_refuses_predictions_that_do_not_fit_or_are_not_finite():
 
 def test_weights_that_diverged_are_not_kept(tmp_path):
     data = DataLoader(samples(4), 4)  # one step an epoch: the loss before it was still finite
-    with pytest.raises(CourseError, match="not finite: train it with a lower lr"):
+    with pytest.raises(CourseError, match="not finite: train it with lower lr"):
         quiet_fit(small(), data, loader(), epochs=3, lr=1e30, checkpoint=tmp_path)
     assert not list(tmp_path.iterdir())
 

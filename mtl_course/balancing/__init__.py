@@ -1,33 +1,20 @@
 """Where the weights α of the tasks come from, and the backward pass that applies them."""
 
 from mtl_course.balancing.backward import Rule, RuleNotDefined, gramian_of, multitask_backward, reads_of
-from mtl_course.balancing.gradient_rules import (
-    aligned,
-    cagrad,
-    dual_projection,
-    equal,
-    fairgrad,
-    fixed,
-    imtl_g,
-    mgda,
-    nash,
-    pcgrad,
-    upgrad,
-)
+
+from mtl_course.balancing.gradient_rules import (  # isort: skip
+    aligned, cagrad, dual_projection, equal, fairgrad, fixed, imtl_g, mgda, nash, pcgrad, upgrad,
+)  # fmt: skip
 from mtl_course.balancing.learned_rules import Famo, GradNorm, Uncertainty
 from mtl_course.balancing.loss_rules import DynamicAverage, LossRule, RandomWeights, SmoothTchebycheff, geometric_mean
 from mtl_course.balancing.registry import GRADIENT_RULES, gradient_rule
 from mtl_course.spec import choose
 
 LOSS_RULES = {
-    "uncertainty": Uncertainty,
-    "dynamic_average": DynamicAverage,
-    "grad_norm": GradNorm,
-    "random_weights": RandomWeights,
-    "geometric_mean": geometric_mean,
-    "smooth_tchebycheff": SmoothTchebycheff,
+    "uncertainty": Uncertainty, "dynamic_average": DynamicAverage, "grad_norm": GradNorm,
+    "random_weights": RandomWeights, "geometric_mean": geometric_mean, "smooth_tchebycheff": SmoothTchebycheff,
     "famo": Famo,
-}
+}  # fmt: skip
 
 
 def make(text: str, count: int) -> Rule:
@@ -46,32 +33,8 @@ def make(text: str, count: int) -> Rule:
 
 
 __all__ = [
-    "GRADIENT_RULES",
-    "LOSS_RULES",
-    "DynamicAverage",
-    "Famo",
-    "GradNorm",
-    "LossRule",
-    "RandomWeights",
-    "Rule",
-    "RuleNotDefined",
-    "SmoothTchebycheff",
-    "Uncertainty",
-    "aligned",
-    "cagrad",
-    "dual_projection",
-    "equal",
-    "fairgrad",
-    "fixed",
-    "geometric_mean",
-    "gradient_rule",
-    "gramian_of",
-    "imtl_g",
-    "make",
-    "mgda",
-    "multitask_backward",
-    "nash",
-    "pcgrad",
-    "reads_of",
-    "upgrad",
-]
+    "GRADIENT_RULES", "LOSS_RULES", "DynamicAverage", "Famo", "GradNorm", "LossRule", "RandomWeights", "Rule",
+    "RuleNotDefined", "SmoothTchebycheff", "Uncertainty", "aligned", "cagrad", "dual_projection", "equal", "fairgrad",
+    "fixed", "geometric_mean", "gradient_rule", "gramian_of", "imtl_g", "make", "mgda", "multitask_backward", "nash",
+    "pcgrad", "reads_of", "upgrad",
+]  # fmt: skip

@@ -15,13 +15,9 @@ Rule = Callable[..., Tensor] | LossRule
 
 
 def multitask_backward(
-    losses: Mapping[str, Tensor] | Sequence[Tensor],
-    model: nn.Module,
-    rule: Rule,
-    wrt: str = "parameters",
-    scaler: torch.amp.GradScaler | None = None,
-    tasks: Sequence[str] | None = None,
-) -> Tensor:
+    losses: Mapping[str, Tensor] | Sequence[Tensor], model: nn.Module, rule: Rule, wrt: str = "parameters",
+    scaler: torch.amp.GradScaler | None = None, tasks: Sequence[str] | None = None,
+) -> Tensor:  # fmt: skip
     """Add to `.grad`: of shared parameters Σ αᵢ ∂Lᵢ/∂θ, of a task's own parameters its plain ∂Lᵢ/∂θ.
 
     "parameters" sends the gradient of each task through the shared part, K times, keeps the K flat gradients and adds
@@ -64,10 +60,7 @@ def multitask_backward(
         raise ValueError(f"{type(rule).__name__} is for {rule.count} tasks, and these are {names}: name all in `tasks`")
     for name, loss in terms.items():
         if not loss.requires_grad or loss.ndim:
-            raise ValueError(
-                f"the loss of {name!r} is no scalar that depends on a trained parameter: mend it, or leave "
-                "that task out"
-            )
+            raise ValueError(f"the loss of {name!r} is no scalar that depends on a trained parameter: leave it out")
     present = [names.index(name) for name in terms]
     alpha = torch.zeros(len(names), dtype=torch.float64)
     if terms:
@@ -175,11 +168,9 @@ class _Step:
         if any(met for _, met in graphs) and not past:
             return z
         if needed and shared:
-            raise ValueError(
-                f"the losses must reach what is shared through {type(self.model).__name__}.representation(), what the "
-                "heads read in the last forward pass: use one forward pass, keep penalties on shared parameters apart, "
-                "and compile model.trunk and model.heads, not the model; or choose wrt='parameters'"
-            )
+            raise ValueError("the losses must reach what is shared through model.representation(), what the heads read "
+                             "in the last forward pass: keep penalties on shared parameters apart, and compile parts, "
+                             "not the model; or choose wrt='parameters'")  # fmt: skip
         return []
 
     def of_tasks(self, through: list[Tensor], own: list[nn.Parameter], apart: bool) -> tuple[list, list]:
@@ -195,8 +186,7 @@ class _Step:
 
     def to_host(self, rows: Sequence[Tensor], wrt: str) -> tuple[Tensor, Tensor, float]:
         """The Gramian, the losses, and the scale of the gradients, in one copy from the device."""
-        gramian = gramian_of(rows)
-        gramian = distributed.total(gramian) if wrt == "representation" else gramian
+        gramian = distributed.total(gramian_of(rows)) if wrt == "representation" else gramian_of(rows)
         scale = self.scaled(gramian.new_ones(()))
         sent = [gramian.flatten(), torch.stack(self.losses).detach(), scale[None]]
         host = torch.cat([part.to(gramian) for part in sent]).cpu().double()

@@ -58,8 +58,7 @@ def flat(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> Tenso
 
 def split(row: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     """`flat` undone, each part in the dtype of its tensor."""
-    parts = row.split([t.numel() for t in tensors])
-    return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors)]
+    return [part.view_as(t).to(t.dtype) for part, t in zip(row.split([t.numel() for t in tensors]), tensors)]
 
 
 def add_gradients(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None], weight: float = 1.0) -> None:

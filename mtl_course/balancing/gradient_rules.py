@@ -11,12 +11,7 @@ from numpy import ndarray as Array
 from torch import Tensor
 
 from mtl_course.balancing.registry import gradient_rule
-from mtl_course.balancing.solvers import fair, least, raise_the_worst, unit
-
-
-def _refuse_zero(gramian: Array, rule: str) -> None:
-    if not np.diagonal(gramian).all():
-        raise ValueError(f"{rule} is not defined where the gradient of a task is zero: leave that task out")
+from mtl_course.balancing.solvers import fair, least, raise_the_worst, refuse_zero, unit
 
 
 @gradient_rule(reads="nothing")
@@ -115,7 +110,7 @@ def imtl_g(gramian: Array) -> Array:
 
     Source: Liu et al., "Towards impartial multi-task learning", ICLR 2021, openreview IMPnRXEWpvr, equation 5.
     """
-    _refuse_zero(gramian, "imtl_g")
+    refuse_zero(gramian, "imtl_g")
     norms, cosines = unit(gramian)
     eigenvalues, vectors = np.linalg.eigh(cosines)
     if eigenvalues[0] < 1e-12:
@@ -136,7 +131,7 @@ def nash(gramian: Array) -> Array:
 
     Source: Navon et al., arXiv:2202.01017, claim 3.1.
     """
-    return _fair(gramian, 1.0, "nash")
+    return fair(gramian, 1.0, "nash")
 
 
 @gradient_rule
@@ -154,15 +149,7 @@ def fairgrad(gramian: Array, a: float = 2.0) -> Array:
     """
     if not 0 < a < np.inf:
         raise ValueError(f"fairgrad needs a finite a > 0, and not {a}")
-    return _fair(gramian, 1 / a, "fairgrad")
-
-
-def _fair(gramian: Array, power: float, rule: str) -> Array:
-    _refuse_zero(gramian, rule)
-    alpha = fair(gramian, power)
-    if alpha is None:
-        raise ValueError(f"{rule} has no solution here: the task gradients cancel, no step helps them all")
-    return alpha
+    return fair(gramian, 1 / a, "fairgrad")
 
 
 @gradient_rule

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_course.balancing.loss_rules import LossRule, check_losses, refuse_not_positive
+from mtl_course.balancing.loss_rules import LossRule, check_losses
 
 
 class Uncertainty(LossRule):
@@ -74,8 +74,7 @@ class GradNorm(_Descending):
 
     def observe(self, losses: Tensor, gramian: Tensor, present: Sequence[int]) -> None:
         present = list(present)
-        losses = check_losses(losses, len(present))
-        refuse_not_positive(losses, "grad_norm")
+        losses = check_losses(losses, len(present), "grad_norm")
         self.first[present] = torch.where(self.first[present].isnan(), losses, self.first[present])
         norms = gramian.detach().cpu().double().diagonal().sqrt()
         pace = losses / self.first[present]
@@ -110,7 +109,7 @@ class Famo(_Descending):
         self.register_buffer("before", torch.full((count,), torch.nan, dtype=torch.float64))
 
     def weights(self, losses: Tensor, present: list[int]) -> Tensor:
-        refuse_not_positive(losses, "famo")
+        check_losses(losses, len(present), "famo")
         self.before.fill_(torch.nan)
         self.before[present] = losses
         scaled = self.w[present].softmax(0) / losses
@@ -119,8 +118,7 @@ class Famo(_Descending):
     def after_step(self, losses: Tensor, present: Sequence[int] | None = None) -> None:
         """Learn from the losses of the same tasks after the step."""
         present = list(range(self.count)) if present is None else list(present)
-        losses = check_losses(losses, len(present))
-        refuse_not_positive(losses, "famo")
+        losses = check_losses(losses, len(present), "famo")
         if self.before[present].isnan().any():
             raise ValueError("famo compares losses before and after a step: call alpha with these tasks before")
         gain = self.before[present].log() - losses.log()

@@ -10,25 +10,25 @@ import torch
 from torch import Tensor, nn
 
 
-def check_losses(losses: Tensor, count: int | None = None) -> Tensor:
+def check_losses(losses: Tensor, count: int | None = None, logarithm: str = "") -> Tensor:
     """The losses as float64 (K,) on the CPU.
 
+    Args:
+        losses: (K,).
+        count: K, if it is known.
+        logarithm: the rule that takes the logarithm of the losses, if there is one.
+
     Raises:
-        ValueError: if they are not `count` finite numbers.
+        ValueError: if they are not `count` finite numbers, or their logarithm is wanted and not defined.
     """
     values = torch.as_tensor(losses).detach().cpu().double()
     if values.ndim != 1 or not len(values) or (count is not None and len(values) != count):
-        wanted = "K >= 1" if count is None else count
-        raise ValueError(f"expected are {wanted} losses, (K,), and these are {tuple(values.shape)}")
+        raise ValueError(f"expected are {count or 'K >= 1'} losses, (K,), and these are {tuple(values.shape)}")
     if not values.isfinite().all():
         raise ValueError(f"the losses are not finite: {values.tolist()}")
+    if logarithm and not (values > 0).all():
+        raise ValueError(f"{logarithm} needs losses > 0, and these are {values.tolist()}: leave out a task without one")
     return values
-
-
-def refuse_not_positive(losses: Tensor, rule: str) -> None:
-    """Raise ValueError where a logarithm of the losses is not defined."""
-    if not (losses > 0).all():
-        raise ValueError(f"{rule} needs losses > 0, and these are {losses.tolist()}: leave out a task that has none")
 
 
 def geometric_mean(losses: Tensor) -> Tensor:
@@ -39,8 +39,7 @@ def geometric_mean(losses: Tensor) -> Tensor:
 
     Source: Chennupati et al., arXiv:1904.08492, equation 2.
     """
-    values = check_losses(losses)
-    refuse_not_positive(values, "geometric_mean")
+    values = check_losses(losses, logarithm="geometric_mean")
     return (values.log().mean().exp() / (len(values) * values)).to(losses)
 
 
@@ -107,8 +106,8 @@ class DynamicAverage(LossRule):
         if not temperature > 0:
             raise ValueError(f"dynamic_average needs a temperature > 0, and not {temperature}")
         self.temperature = temperature
-        empty = torch.full((2, count), torch.nan, dtype=torch.float64)
-        self.register_buffer("means", empty)  # of the last two epochs, the newer one last
+        # Of the last two epochs, the newer one last.
+        self.register_buffer("means", torch.full((2, count), torch.nan, dtype=torch.float64))
         self.register_buffer("sums", torch.zeros(2, count, dtype=torch.float64))  # Σ losses and their number
 
     def weights(self, losses: Tensor, present: list[int]) -> Tensor:
@@ -161,13 +160,7 @@ class SmoothTchebycheff(LossRule):
     Source: Lin et al., arXiv:2402.19078, equation 6.
     """
 
-    def __init__(
-        self,
-        count: int,
-        mu: float = 1.0,
-        preference: Sequence[float] | None = None,
-        ideal: Sequence[float] | None = None,
-    ):
+    def __init__(self, count: int, mu: float = 1.0, preference: Sequence[float] = (), ideal: Sequence[float] = ()):
         super().__init__(count)
         if not mu > 0:
             raise ValueError(f"smooth_tchebycheff needs mu > 0, and not {mu}")

@@ -12,9 +12,14 @@ SAME = 1e-13  # gradients whose cosines differ by less count as one direction
 def unit(gramian: Array) -> tuple[Array, Array]:
     """Norms of the task gradients (K,), and their cosines (K, K); the norm of a zero gradient is taken as 1."""
     norms = np.sqrt(np.diagonal(gramian))
-    if not norms.all():
-        norms = np.where(norms > 0, norms, 1.0)
+    norms = np.where(norms == 0, 1.0, norms)
     return norms, gramian / (norms[:, None] * norms)
+
+
+def refuse_zero(gramian: Array, rule: str) -> None:
+    """Raise for a rule that is not defined where the gradient of a task is zero."""
+    if not np.diagonal(gramian).all():
+        raise ValueError(f"{rule} is not defined where the gradient of a task is zero: leave that task out")
 
 
 def least(matrix: Array, vectors: Array) -> Array:
@@ -127,13 +132,18 @@ def _exchange(tight: list[int], task: int, cosines: Array, x: Array) -> bool:
     return True
 
 
-def fair(gramian: Array, power: float) -> Array | None:
-    """The α > 0 with Gα = α^(-power), by Newton's method on ½αᵀGα - Σ φ(αᵢ), φ' = α^(-power); None without one.
+def fair(gramian: Array, power: float, rule: str) -> Array:
+    """The α > 0 with Gα = α^(-power), by Newton's method on ½αᵀGα - Σ φ(αᵢ), φ' = α^(-power).
 
     Args:
-        gramian: (K, K), no zero row.
+        gramian: (K, K).
         power: > 0.
+        rule: named in the error.
+
+    Raises:
+        ValueError: if a gradient is zero, or the gradients cancel, so that no α solves it.
     """
+    refuse_zero(gramian, rule)
     alpha = np.diagonal(gramian) ** (-1 / (1 + power))  # the answer, were the gradients orthogonal
     for _ in range(200):
         slope = gramian @ alpha - alpha**-power
@@ -142,7 +152,7 @@ def fair(gramian: Array, power: float) -> Array | None:
         try:
             step = -np.linalg.solve(curvature * np.outer(alpha, alpha), slope * alpha)
         except np.linalg.LinAlgError:
-            return None
+            break
         if np.abs(step).max() < 1e-13:
             return alpha
         size = min(1.0, 0.9 / max(-step.min(), 1e-300))
@@ -155,4 +165,4 @@ def fair(gramian: Array, power: float) -> Array | None:
         alpha = new
         if np.abs(step).max() < 1e-9 and size == 1:
             return alpha  # one more step than quadratic convergence needs
-    return None
+    raise ValueError(f"{rule} has no solution here: the task gradients cancel, no step helps them all")

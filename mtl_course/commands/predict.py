@@ -19,7 +19,6 @@ from mtl_course.datasets.reading import read_picture
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.files import is_disk_fault, write_whole
 from mtl_course.tasks import Task, Tasks
-from mtl_course.training import prediction
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 SIZE = 224
@@ -42,7 +41,7 @@ def predict(arguments: argparse.Namespace) -> int:
     for photo in photos:
         try:
             image = torch.from_numpy(read_picture(photo)).permute(2, 0, 1)  # (3, H, W)
-            answers = prediction.predict(model, tasks, image, size)
+            answers = training.predict(model, tasks, image, size)
             about = {"photo": photo.name, "checkpoint": str(arguments.checkpoint), "size": size}
             _write(arguments.out / photo.stem, image, answers, tasks, about)
         except CourseError as error:

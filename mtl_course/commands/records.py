@@ -8,10 +8,11 @@ from typing import Any
 
 from mtl_course.commands.claims import claims
 from mtl_course.commands.options import split_names
+from mtl_course.commands.provenance import compare, dotted, fingerprint, leaves, problems
 from mtl_course.commands.run_records import frame, run, run_one
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.records import store
-from mtl_course.records.intervals import compare, dotted, leaves, mean_interval
+from mtl_course.records.intervals import mean_interval
 
 
 def records(arguments: argparse.Namespace) -> int:
@@ -37,7 +38,7 @@ def verify(name: str) -> int:
     Returns:
         0 if all agrees, else 1, the exit code.
     """
-    record, experiment, wrong = store.load(name), store.program(name), store.problems(name)
+    record, experiment, wrong = store.load(name), store.program(name), problems(name)
     if not isinstance(record.get("results"), list):
         record["results"] = []
     now = frame(name, experiment)
@@ -116,7 +117,7 @@ def _state(name: str) -> tuple[str, str]:
             return f"partial ({len(unfinished['results'])} of {wanted} runs)", claim
         if not record:
             return "not run", claim
-        same = record.get("program") == store.fingerprint(name)
+        same = record.get("program") == fingerprint(name)
         return "complete" if same else "complete, but its program has changed", claim
     except MissingFile as error:  # such as the record of the tuning that it reads
         return "waits", str(error)

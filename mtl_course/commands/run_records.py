@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 import mtl_course
+from mtl_course.commands.provenance import as_json, fingerprint, summary_of
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
 from mtl_course.records import store
@@ -69,7 +70,7 @@ def frame(name: str, experiment: Experiment) -> dict[str, Any]:
         "versions": versions | {package: version(package) for package in ("torchvision", "torchmetrics")},
         "device": experiment.device + (f" ({torch.cuda.get_device_name()})" if gpu else ""),
         "threads": experiment.threads,
-        "program": store.fingerprint(name),
+        "program": fingerprint(name),
         "complete": False,
     }
 
@@ -86,7 +87,7 @@ def _so_far(name: str, record: dict[str, Any], experiment: Experiment) -> list[d
         results = [r for r in earlier["results"] if (r["arm"], r["seed"]) in experiment.pairs()]
         if len(results) < len(earlier["results"]):  # runs that are there are not chosen from
             raise CourseError(f"{path} holds seeds that {name}.py has no more: put them back, or run it with --fresh")
-        if earlier.get("arms") != json.loads(store.as_json(record["arms"])):  # read from a tuning, say
+        if earlier.get("arms") != json.loads(as_json(record["arms"])):  # read from a tuning, say
             raise CourseError(f"{path}: the arms have changed since; records run {name} --fresh starts anew")
     # Of a finished record the summary may be renewed on any machine.
     if changed and len(results) < len(experiment.pairs()):
@@ -102,7 +103,7 @@ def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict[str,
         start(seed)
     began = time.perf_counter()
     with store.told(store.place(name, ".py"), f"arm {arm!r} with seed {seed}"):
-        numbers = json.loads(store.as_json(experiment.run(arm, seed)))
+        numbers = json.loads(as_json(experiment.run(arm, seed)))
         if not isinstance(numbers, dict):
             raise CourseError("run must give a dict of numbers")
     seconds = time.perf_counter() - began
@@ -112,8 +113,8 @@ def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict[str,
 
 def _write(path: Path, record: dict[str, Any]) -> None:
     """One line a run, so that a change is seen in a diff."""
-    results = ",\n  ".join(store.as_json(result) for result in record["results"])
-    text = store.as_json(record | {"results": None}, indent=1)
+    results = ",\n  ".join(as_json(result) for result in record["results"])
+    text = as_json(record | {"results": None}, indent=1)
     text = text.replace('\n "results": null', f'\n "results": [\n  {results}\n ]', 1)
     write_whole(path, f"{text}\n".encode())
 
@@ -122,6 +123,6 @@ def _finish(name: str, experiment: Experiment, record: dict[str, Any]) -> None:
     order, path = experiment.pairs(), store.place(name, ".json")
     results = sorted(record.pop("results"), key=lambda result: order.index((result["arm"], result["seed"])))
     seconds = round(sum(result["seconds"] for result in results), 3)
-    summary = store.summary_of(name, experiment, results)
+    summary = summary_of(name, experiment, results)
     _write(path, record | {"complete": True, "seconds": seconds, "results": results, "summary": summary})
     print(f"{name}: all {len(order)} runs are in {path}")

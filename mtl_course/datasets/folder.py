@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mtl_course.datasets.photos import PARTS, MaskedPhotos, part
 from mtl_course.datasets.reading import matched_files, read_classes
@@ -21,6 +22,7 @@ class Folder(MaskedPhotos):
         classes: some of the classes of classes.txt, see `MaskedPhotos`; without that file all names by id, background
             first.
         split: None for all pictures, or "fit" and "select", 80 % and 20 % of them, drawn by seed 0.
+        options: `tasks`, `size`, `augment` and `cache` of `MaskedPhotos`.
 
     Raises:
         MissingFile: if a folder is not there, or a picture has no mask or a mask no picture (how many, the first ten).
@@ -28,15 +30,8 @@ class Folder(MaskedPhotos):
     """
 
     def __init__(
-        self,
-        root: str | Path,
-        classes: Iterable[str] | None = None,
-        split: str | None = None,
-        tasks: Iterable[str] = ("semantic",),
-        size: int | None = None,
-        augment: bool = False,
-        cache: bool = True,
-    ) -> None:
+        self, root: str | Path, classes: Iterable[str] | None = None, split: str | None = None, **options: Any
+    ):
         self.root, self.split = Path(os.path.realpath(os.path.expanduser(root))), split
         if split is not None:
             refuse_unknown("split", [split], PARTS)
@@ -46,7 +41,7 @@ class Folder(MaskedPhotos):
         pairs = matched_files(self.root, "images", "masks")
         if not pairs:
             raise MissingFile(f"no picture in {self.root}: {LAYOUT}")
-        super().__init__(part(pairs, split) if split else pairs, known, tasks, chosen, size, augment, cache)
+        super().__init__(part(pairs, split) if split else pairs, known, classes=chosen, **options)
 
     def _known(self, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:
         """All class names, and those chosen of them."""

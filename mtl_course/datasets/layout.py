@@ -24,8 +24,7 @@ def draw(rng: np.random.Generator, difficulty: float) -> Scene:
     """
     wall_distance, wall_yaw = rng.uniform(5.5, 7.0), rng.uniform(-0.35, 0.35)
     room = [_look(rng, _colors(rng, 0.15 + 0.5 * difficulty), rng.uniform(0.8, 1.4)) for _ in range(2)]
-    bare = _place(rng, difficulty, wall_distance, wall_yaw)
-    solids = tuple(_dress(rng, solid, difficulty, room) for solid in bare)
+    solids = tuple(_dress(rng, s, difficulty, room) for s in _place(rng, difficulty, wall_distance, wall_yaw))
     elevation, azimuth = radians(rng.uniform(35, 60)), radians(rng.uniform(-70, 70))
     light = (cos(elevation) * sin(azimuth), sin(elevation), cos(elevation) * cos(azimuth))
     ambient, camera_height, pitch = rng.uniform((0.3, 1.8, 0.28), (0.45, 2.4, 0.4)).tolist()

@@ -6,12 +6,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
 
 from mtl_course.distributed import rank, world
+from mtl_course.errors import CourseError
 
 PATIENCE = 120  # seconds that a worker may take for a batch
 
 
 class Parts(Sampler[list[int]]):
     """This process's part of every batch: each world-th picture of the global order, from its rank on.
+
+    To learn from, all processes get equally many parts. To score, a last batch may have none for some of them.
 
     Args:
         order: of all pictures, the same in all processes.
@@ -20,11 +23,13 @@ class Parts(Sampler[list[int]]):
     """
 
     def __init__(self, order: Sampler[int], batch_size: int, whole: bool):
+        if batch_size < world():
+            raise CourseError(f"a batch of {batch_size} has no picture for each of {world()} processes: make it larger")
         self.order, self.batch_size, self.whole = order, batch_size, whole
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.batch_size)
-        return full + (rest >= (world() if self.whole else 1))
+        return full + (rest >= (world() if self.whole else rank() + 1))
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(self.order)
@@ -46,8 +51,6 @@ def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0
     """
     generator = torch.Generator().manual_seed(seed)
     order = RandomSampler(data, generator=generator) if train else SequentialSampler(data)
-    options = {"num_workers": workers, "generator": generator, "pin_memory": torch.cuda.is_available()}
-    options["timeout"] = PATIENCE if workers else 0
-    if world() == 1:
-        return DataLoader(data, batch_size, sampler=order, **options)
+    options = {"num_workers": workers, "generator": generator, "timeout": PATIENCE if workers else 0}
+    options["pin_memory"] = torch.cuda.is_available()
     return DataLoader(data, batch_sampler=Parts(order, batch_size, whole=train), **options)

@@ -1,8 +1,8 @@
 """Photographs with masks of class ids: what VOC and Folder have in common."""
 
+import math
 import mmap
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,24 +58,20 @@ class Kept:
     """
 
     def __init__(self, shapes: Sequence[tuple[int, int, int]]) -> None:
-        self.shapes = shapes
-        self._starts = [0, *accumulate(p * h * w for p, h, w in shapes)]
-        memory = torch.frombuffer(mmap.mmap(-1, self._starts[-1] + len(shapes)), dtype=torch.uint8)
-        self._pixels, self._ready = memory[: self._starts[-1]], memory[self._starts[-1] :]
+        self.shapes, sizes = shapes, [math.prod(shape) for shape in shapes]
+        memory = torch.frombuffer(mmap.mmap(-1, sum(sizes) + len(shapes)), dtype=torch.uint8)
+        *items, self._ready = memory.split([*sizes, len(shapes)])
+        self._items = [item.view(shape) for item, shape in zip(items, shapes)]
 
     def __reduce__(self) -> tuple:
         return type(self), (self.shapes,)
 
-    def get(self, index: int) -> Tensor | None:
-        """The item, uint8 (planes, H, W), or None if it was not put there yet."""
+    def get(self, index: int, make: Callable[[int], Tensor]) -> Tensor:
+        """The item, uint8 (planes, H, W), made now if it is not there yet."""
         if not self._ready[index]:
-            return None
-        return self._pixels[self._starts[index] : self._starts[index + 1]].view(self.shapes[index])
-
-    def put(self, index: int, item: Tensor) -> None:
-        """Keep the item."""
-        self._pixels[self._starts[index] : self._starts[index + 1]] = item.flatten()
-        self._ready[index] = 1
+            self._items[index][:] = make(index)
+            self._ready[index] = 1
+        return self._items[index]
 
 
 class MaskedPhotos(Dataset):
@@ -100,15 +96,9 @@ class MaskedPhotos(Dataset):
     """
 
     def __init__(
-        self,
-        pairs: Sequence[tuple[Path, Path]],
-        known: Sequence[str],
-        tasks: Iterable[str] = ("semantic",),
-        classes: Iterable[str] | None = None,
-        size: int | None = None,
-        augment: bool = False,
-        cache: bool = True,
-    ) -> None:
+        self, pairs: Sequence[tuple[Path, Path]], known: Sequence[str], tasks: Iterable[str] = ("semantic",),
+        classes: Iterable[str] | None = None, size: int | None = None, augment: bool = False, cache: bool = True,
+    ) -> None:  # fmt: skip
         if not pairs:
             raise CourseError("no picture in this part of the data: 3 or more are needed for the parts fit and select")
         self.names = [picture.stem for picture, _ in pairs]
@@ -119,45 +109,34 @@ class MaskedPhotos(Dataset):
         self._random = v2.Compose(steps[0 if size is None else 1 :])  # what comes after the resize
         self._binary = list(self.tasks) == ["foreground"] and classes is None
         self.new_ids = np.full(256, IGNORE_INDEX, np.uint8)
-        for new, name in enumerate(self.classes):
-            self.new_ids[self.known.index(name)] = new
+        self.new_ids[[self.known.index(name) for name in self.classes]] = range(len(self.classes))
         shapes = [pair_size(*pair, self._binary) for pair in self.pairs]
         self.shapes = shapes if size is None else [fitted_size(*shape, size, augment) for shape in shapes]
         planes = 4 + ("boundary" in self.tasks)
-        self._kept = Kept([(planes, *shape) for shape in self.shapes]) if cache and size is not None else None
+        self._kept = Kept([(planes, *shape) for shape in self.shapes]) if cache and size else None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         index = range(len(self))[index]
-        planes = self._kept.get(index) if self._kept else None
-        if planes is None:
-            planes = self._read(index)
-            if self._kept:
-                self._kept.put(index, planes)
+        planes = self._kept.get(index, self._read) if self._kept else self._read(index)
         image, masks = self._random(tv_tensors.Image(planes[:3]), tv_tensors.Mask(planes[3:]))
-        return {"image": image.as_subclass(Tensor), **self._targets(masks.as_subclass(Tensor))}
+        semantic, boundary = masks.as_subclass(Tensor)[0], masks.as_subclass(Tensor)[-1]
+        foreground = semantic.clamp(max=1).where(semantic != IGNORE_INDEX, IGNORE_INDEX)
+        every = {"semantic": semantic, "foreground": foreground, "boundary": boundary}
+        return {"image": image.as_subclass(Tensor)} | {name: every[name] for name in self.tasks}
 
     def _read(self, index: int) -> Tensor:
         """Colours, class ids and, if asked for, borders: uint8 (4 or 5, H, W), resized."""
         picture, mask = self.pairs[index]
         ids = read_mask(mask, len(self.known), self._binary)
         shape = self.shapes[index]
-        masks = [ids]
-        if "boundary" in self.tasks:
-            masks.append(self.borders(ids, max(ids.shape) / max(shape)))
+        borders = [self.borders(ids, max(ids.shape) / max(shape))] if "boundary" in self.tasks else []
         colors = torch.from_numpy(read_picture(picture, None if self.size is None else min(shape))).permute(2, 0, 1)
-        small = resize(tv_tensors.Mask(torch.from_numpy(np.stack(masks))), shape).numpy()
-        if self.classes != self.known:
-            small[0] = self.new_ids[small[0]]
+        small = resize(tv_tensors.Mask(torch.from_numpy(np.stack([ids, *borders]))), shape).numpy()
+        small[0] = self.new_ids[small[0]]
         return torch.cat([resize(colors, shape), torch.from_numpy(small)])
-
-    def _targets(self, masks: Tensor) -> dict[str, Tensor]:
-        semantic = masks[0]
-        foreground = semantic.clamp(max=1).where(semantic != IGNORE_INDEX, IGNORE_INDEX)
-        every = {"semantic": semantic, "foreground": foreground, "boundary": masks[-1]}
-        return {name: every[name] for name in self.tasks}
 
     def borders(self, ids: np.ndarray, scale: float) -> np.ndarray:
         """The boundary target of one picture before it is resized.

@@ -5,7 +5,6 @@ a ray's t is the z-depth. H and W are a picture's pixels, N its pixels in the or
 """
 
 from dataclasses import dataclass
-from functools import cache
 from math import cos, hypot, sin
 
 import numpy as np
@@ -87,16 +86,11 @@ def render(scene: Scene, size: int) -> Rendering:
     return Rendering(image, regions, depth, normals)
 
 
-@cache
-def _grid(size: int) -> np.ndarray:
-    return ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1) * np.float32(HALF_FIELD)
-
-
 def _rays(size: int, pitch: float) -> Coordinates:
     """World directions x (1, W), y (H, 1), z (H, 1): the camera has no yaw, so x depends on the column alone."""
-    across = _grid(size)[None]
-    up = -_grid(size)[:, None]
-    return across, up * cos(pitch) - sin(pitch), -up * sin(pitch) - cos(pitch)
+    across = ((np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1) * np.float32(HALF_FIELD)
+    up = -across[:, None]
+    return across[None], up * cos(pitch) - sin(pitch), -up * sin(pitch) - cos(pitch)
 
 
 def _to_camera(v: np.ndarray, pitch: float) -> np.ndarray:
@@ -129,10 +123,8 @@ def _windows(scene: Scene, size: int) -> list[tuple[slice, slice]]:
     across, up, towards = _to_camera(np.moveaxis(corners, -1, 0), scene.pitch)  # (8, K)
     seen = np.stack([-up, across]) / np.maximum(-towards, 1e-3) / HALF_FIELD  # (2, 8, K), in [-1, 1] inside
     pixels = (seen + 1) * (size / 2)
-    starts = np.clip(np.floor(pixels.min(1)), 0, size).astype(int).tolist()  # of the rows, of the columns
-    stops = np.clip(np.ceil(pixels.max(1)), 0, size).astype(int).tolist()
-    rows, columns = (map(slice, *ends) for ends in zip(starts, stops))
-    return list(zip(rows, columns))
+    ends = np.stack([np.floor(pixels.min(1)), np.ceil(pixels.max(1))]).clip(0, size).astype(int)  # (2, 2, K)
+    return [(slice(*rows), slice(*columns)) for rows, columns in ends.T.tolist()]
 
 
 _CORNERS = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])
@@ -141,37 +133,30 @@ _CORNERS = np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1
 def _shade(scene: Scene, points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours and world normals (3, N) at `points` (3, N), which are sorted by region."""
     image, normals = np.empty_like(points), np.empty_like(points)
-    slices = [slice(a, b) for a, b in zip(starts[:-1], starts[1:])]
-    wall, floor = slices[:2]
+    wall, floor, *own = map(slice, starts[:-1], starts[1:])
     normals[:, wall], normals[:, floor] = scene.wall_normal[:, None], np.float32([[0], [1], [0]])
     for look, here in ((scene.wall, wall), (scene.floor, floor)):
         image[:, here] = look.paint(scene.in_room(points[:, here]))
-    for solid, here in zip(scene.solids, slices[2:]):
-        own = np.stack(solid.local(points[:, here]))
-        image[:, here] = solid.look.paint(own)
-        normals[:, here] = solid.to_world(solid.normal(own))
+    for solid, here in zip(scene.solids, own):
+        local = np.stack(solid.local(points[:, here]))
+        image[:, here], normals[:, here] = solid.look.paint(local), solid.to_world(solid.normal(local))
     light = np.maximum(dot(scene.light, normals), 0)  # Lambert
-    _cast_shadows(scene, points, slices, light)
+    _cast_shadows(scene, points, own, light)
     image *= scene.ambient + (1.1 - scene.ambient) * light
     return image, normals
 
 
-def _cast_shadows(scene: Scene, points: np.ndarray, slices: list[slice], light: np.ndarray) -> None:
-    """Set `light` (N,) to 0 where a solid stands between the point and the light."""
-    aside, above = _across(scene.light)
+def _cast_shadows(scene: Scene, points: np.ndarray, own: list[slice], light: np.ndarray) -> None:
+    """Set `light` (N,) to 0 where a solid stands between the point and the light; `own` are the solids' points."""
+    x, y, z = scene.light
+    flat = hypot(x, z)
+    aside, above = (z / flat, 0.0, -x / flat), (-x * y / flat, flat, -y * z / flat)  # at right angles to the light
     u, v = dot(aside, points), dot(above, points)
-    for solid, own in zip(scene.solids, slices[2:]):
+    for solid, here in zip(scene.solids, own):
         middle = (solid.x, solid.top / 2, solid.z)
         du, dv = u - dot(aside, middle), v - dot(above, middle)
         near = du * du + dv * dv < solid.bound**2
-        near[own] = False  # a convex solid's shadow on itself is where light = 0
+        near[here] = False  # a convex solid's shadow on itself is where light = 0
         near = np.flatnonzero(near & (light > 0))
         t = solid.hit(points[:, near], scene.light)
         light[near[t > 1e-3]] = 0
-
-
-def _across(light: tuple[float, float, float]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Two unit vectors at right angles to the light and to each other."""
-    x, y, z = light
-    flat = hypot(x, z)
-    return (z / flat, 0.0, -x / flat), (-x * y / flat, flat, -y * z / flat)

@@ -82,10 +82,8 @@ def pair_size(picture: Path, mask: Path, binary: bool = False) -> tuple[int, int
         size = image.size
     if upright != size:
         hint = " (the mask fits the picture as stored, before its EXIF rotation)" if size == stored else ""
-        raise CourseError(
-            f"{picture} is {upright[0]} x {upright[1]} pixels upright, {mask} is {size[0]} x {size[1]}{hint}: "
-            "bring picture and mask to the same size"
-        )
+        found = f"{picture} is {upright[0]} x {upright[1]} pixels upright, {mask} is {size[0]} x {size[1]}{hint}"
+        raise CourseError(f"{found}: bring picture and mask to the same size")
     return size[1], size[0]
 
 
@@ -141,11 +139,9 @@ def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
     if ids.ndim == 3:
         ids = _from_colors(ids, path)
     if (ids + np.uint8(1)).max() > classes:  # 255 + 1 is 0 in uint8
-        bad = [int(i) for i in np.unique(ids) if classes <= i < IGNORE_INDEX]
-        raise CourseError(
-            f"{path}: the class ids are 0 to {classes - 1} and {IGNORE_INDEX} = ignore, the mask holds {listed(bad)}: "
-            "correct the mask or the list of classes"
-        )
+        bad = listed([int(i) for i in np.unique(ids) if classes <= i < IGNORE_INDEX])
+        known = f"the class ids are 0 to {classes - 1} and {IGNORE_INDEX} = ignore"
+        raise CourseError(f"{path}: {known}, it holds {bad}: correct the mask or the list of classes")
     return ids
 
 
@@ -157,11 +153,8 @@ def _from_colors(colors: np.ndarray, path: Path) -> np.ndarray:
     order = known.argsort()
     ids = order[np.searchsorted(known, found, sorter=order).clip(max=255)].astype(np.uint8)
     if (wrong := known[ids] != found).any():
-        strange = np.unique(colors[wrong][:, :3], axis=0).tolist()
-        raise CourseError(
-            f"{path}: a coloured mask may hold VOC's palette only, this one has (R, G, B) {listed(strange)}: "
-            "save class ids with a palette (mode P)"
-        )
+        strange = listed(np.unique(colors[wrong][:, :3], axis=0).tolist())
+        raise CourseError(f"{path}: {strange} (R, G, B) is not in VOC's palette: save class ids (mode P)")
     return ids
 
 
@@ -208,10 +201,8 @@ def matched_files(root: Path, pictures: str, masks: str, names: Sequence[str] | 
 
 def _check_partners(names: Sequence[str], partners: Container[str], folder: Path, what: str) -> None:
     if lost := [name for name in names if name not in partners]:
-        raise MissingFile(
-            f"{len(lost)} of {len(names)} {'masks' if what == 'picture' else 'pictures'} have no {what} in {folder} "
-            f"({listed(lost)}): add the {what}s, or unpack the data again"
-        )
+        those = f"{len(lost)} of {len(names)} {'masks' if what == 'picture' else 'pictures'}"
+        raise MissingFile(f"{those} have no {what} in {folder} ({listed(lost)}): add the {what}s, or unpack again")
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Item i depends on (seed, i), the size and the knobs alone: never on the number o
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from numbers import Integral, Real
 
 import numpy as np
@@ -20,19 +20,8 @@ from mtl_course.datasets.raycast import render
 from mtl_course.datasets.solids import SHAPES
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
-from mtl_course.tasks import Task
 
 CLASSES = ("wall", "floor", *SHAPES)
-
-
-@dataclass(frozen=True)
-class _Record:
-    """One scene as it is kept in memory: 16 bytes a pixel, or 17 with "unrelated"."""
-
-    image: np.ndarray  # uint8 (3, H, W)
-    masks: dict[str, np.ndarray]  # uint8 (H, W)
-    depth: np.ndarray  # float32 (H, W)
-    normals: np.ndarray  # float16 (3, H, W)
 
 
 class Scenes(Dataset):
@@ -63,29 +52,20 @@ class Scenes(Dataset):
     """
 
     def __init__(
-        self,
-        n: int,
-        size: int = 64,
-        seed: int = 0,
-        *,
-        difficulty: float = 0.3,
-        label_noise: float = 0.0,
-        labelled: Mapping[str, int | float] | None = None,
-        unrelated: bool = False,
-        tasks: Iterable[str] | None = None,
-        cache: bool = True,
-    ) -> None:
+        self, n: int, size: int = 64, seed: int = 0, *, difficulty: float = 0.3, label_noise: float = 0.0,
+        labelled: Mapping[str, int | float] | None = None, unrelated: bool = False,
+        tasks: Iterable[str] | None = None, cache: bool = True,
+    ) -> None:  # fmt: skip
         self.n, self.size, self.seed = _whole("n", n, 1), _whole("size", size, 16), _whole("seed", seed, 0)
         self.difficulty, self.label_noise = _share("difficulty", difficulty), _share("label_noise", label_noise)
         self.unrelated = unrelated
         every = task_makers.make(("semantic", "foreground", "depth", "normals", "boundary"), CLASSES)
         if unrelated:
             every["unrelated"] = replace(task_makers.foreground("unrelated"), classes=("plain", "weave"))
-        self.tasks: dict[str, Task] = every if tasks is None else task_makers.pick(every, tasks)
-        labelled = labelled or {}
-        refuse_unknown("task in labelled", labelled, every)
-        self.labelled = {name: _amount(f"labelled[{name!r}]", value) for name, value in labelled.items()}
-        self._cache: dict[int, _Record] | None = {} if cache else None
+        self.tasks = every if tasks is None else task_makers.pick(every, tasks)
+        refuse_unknown("task in labelled", labelled or (), every)
+        self.labelled = {name: _amount(f"labelled[{name!r}]", value) for name, value in (labelled or {}).items()}
+        self._cache: dict[int, dict[str, np.ndarray]] | None = {} if cache else None
 
     def __len__(self) -> int:
         return self.n
@@ -96,13 +76,11 @@ class Scenes(Dataset):
     def stack(self, indices: Iterable[int] | None = None) -> dict[str, Tensor]:
         """Some scenes as one batch, None = all: equal to what a loader makes of them, in fewer steps."""
         indices = [self._place(i) for i in (range(self.n) if indices is None else indices)]
-        records = [self._record(i) for i in indices]
-        batch = {"image": torch.from_numpy(np.stack([r.image for r in records])).float() / 255}
+        kept = [self._kept(i) for i in indices]
+        batch = {name: _decoded(name, np.stack([scene[name] for scene in kept])) for name in ("image", *self.tasks)}
         for name in self.tasks:
-            target = _targets(records, name)
             missing = [not self._is_labelled(name, i) for i in indices]
-            target[missing] = torch.nan if target.is_floating_point() else IGNORE_INDEX
-            batch[name] = target
+            batch[name][missing] = torch.nan if batch[name].is_floating_point() else IGNORE_INDEX
         return batch
 
     def __getstate__(self) -> dict:
@@ -113,31 +91,31 @@ class Scenes(Dataset):
             raise IndexError(f"scene {index} of {self.n}: the last one is {self.n - 1}")
         return int(index) % self.n
 
-    def _record(self, index: int) -> _Record:
-        if self._cache is None:
-            return self._make(index)
-        if index not in self._cache:
-            self._cache[index] = self._make(index)
-        return self._cache[index]
+    def _kept(self, index: int) -> dict[str, np.ndarray]:
+        scene = (self._cache or {}).get(index) or self._make(index)
+        if self._cache is not None:
+            self._cache[index] = scene
+        return scene
 
-    def _make(self, index: int) -> _Record:
+    def _make(self, index: int) -> dict[str, np.ndarray]:
+        """One scene as it is kept in memory, 16 bytes a pixel, or 17 with "unrelated".
+
+        Returns:
+            `image` uint8 and `normals` float16 (3, H, W), `depth` float32 and all masks uint8 (H, W).
+        """
         rng = np.random.default_rng([self.seed, index])
         scene = draw(rng, self.difficulty)
         shown = render(scene, self.size)
         classes = np.array([0, 1, *(CLASSES.index(solid.shape) for solid in scene.solids)], np.uint8)
-        masks = {
-            "semantic": self._mislabel(classes, index)[shown.regions],
-            "foreground": (shown.regions >= 2).view(np.uint8),
-            "boundary": targets.boundary(shown.regions),
-        }
+        semantic, foreground = self._mislabel(classes, index)[shown.regions], (shown.regions >= 2).view(np.uint8)
+        masks = {"semantic": semantic, "foreground": foreground, "boundary": targets.boundary(shown.regions)}
         image = shown.image
         if self.unrelated:
             # Another stream of random numbers: the scene below stays the same.
             masks["unrelated"] = _weave(image, np.random.default_rng([self.seed, index, 1]))
-        noise = 0.005 + 0.045 * self.difficulty
-        image += np.float32(noise) * rng.standard_normal(image.shape, np.float32)
+        image += np.float32(0.005 + 0.045 * self.difficulty) * rng.standard_normal(image.shape, np.float32)
         image = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-        return _Record(image, masks, shown.depth, shown.normals.astype(np.float16))
+        return {"image": image, **masks, "depth": shown.depth, "normals": shown.normals.astype(np.float16)}
 
     def _mislabel(self, classes: np.ndarray, index: int) -> np.ndarray:
         """The class of every region, with some objects' replaced by another object class."""
@@ -157,14 +135,15 @@ class Scenes(Dataset):
         return int.from_bytes(digest) / 2**64 < amount
 
 
-def _targets(records: list[_Record], name: str) -> Tensor:
-    """A task's targets, (B, H, W) or (B, C, H, W)."""
-    if name == "depth":
-        return torch.from_numpy(np.stack([r.depth for r in records]))[:, None]
+def _decoded(name: str, kept: np.ndarray) -> Tensor:
+    """The images, or a task's targets, (B, H, W) or (B, C, H, W), of what `_make` gave."""
     if name == "normals":
-        normals = np.stack([r.normals for r in records]).astype(np.float32)
-        return torch.from_numpy(normals / np.sqrt(np.square(normals).sum(1, keepdims=True)))
-    return torch.from_numpy(np.stack([r.masks[name] for r in records])).long()
+        kept = kept.astype(np.float32)
+        kept /= np.sqrt(np.square(kept).sum(1, keepdims=True))
+    values = torch.from_numpy(kept)
+    if name in ("depth", "normals"):
+        return values[:, None] if name == "depth" else values
+    return values.float() / 255 if name == "image" else values.long()
 
 
 def _weave(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

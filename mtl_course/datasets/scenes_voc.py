@@ -33,12 +33,11 @@ def write_scenes_voc(root: str | Path, n_train: int, n_val: int, size: int = 128
     """
     target = Path(root).expanduser() / VOC_FOLDER
     names = [f"scene_{i:06d}" for i in range(n_train + n_val)]
-    splits = {"train": names[:n_train], "val": names[n_train:], "trainval": names}
     scenes = Scenes(len(names), size, seed, tasks=("semantic", "boundary"), cache=False)
     with staged(target) as part:
         for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
             (part / folder).mkdir(parents=True)
-        for split, members in splits.items():
+        for split, members in {"train": names[:n_train], "val": names[n_train:], "trainval": names}.items():
             (part / f"ImageSets/Segmentation/{split}.txt").write_text("\n".join(members) + "\n")
         (part / "classes.txt").write_text("\n".join(("background", *CLASSES[2:])) + "\n")
         for index, name in enumerate(names):

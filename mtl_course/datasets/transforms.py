@@ -73,15 +73,11 @@ class PadToSquare(v2.Transform):
         super().__init__()
         self.size = size
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """How much is missing."""
-        height, width = v2.query_size(flat_inputs)
-        return {"padding": [0, 0, self.size - width, self.size - height]}
-
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """One part padded."""
+        height, width = inpt.shape[-2:]
         fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0
-        return F.pad(inpt, params["padding"], fill=fill)
+        return F.pad(inpt, [0, 0, self.size - width, self.size - height], fill=fill)
 
 
 class Jitter:
@@ -136,10 +132,7 @@ def joint_transform(size: int | None, augment: bool = False) -> v2.Compose:
     """
     if size is not None and (not isinstance(size, int) or size < 1):
         raise CourseError(f"size is the pixels along a side, a positive whole number or None, and not {size!r}")
-    steps: list[v2.Transform] = []
-    if size is not None:
-        steps += [Fit(size, augment), Crop(size, scale=CROP_AREA) if augment else PadToSquare(size)]
-    if augment:
-        steps.append(v2.RandomHorizontalFlip())
+    steps = [] if size is None else [Fit(size, augment), Crop(size, scale=CROP_AREA) if augment else PadToSquare(size)]
+    flip = [v2.RandomHorizontalFlip()] if augment else []
     dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
-    return v2.Compose([*steps, v2.ToDtype(dtypes, scale=True)])
+    return v2.Compose([*steps, *flip, v2.ToDtype(dtypes, scale=True)])

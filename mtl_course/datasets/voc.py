@@ -1,8 +1,8 @@
 """Pascal VOC segmentation: photographs of 20 kinds of objects, in the VOCdevkit layout."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,45 +52,22 @@ class VOC(MaskedPhotos):
         year: of the challenge.
         split: "train", "val", "trainval" or another file of ImageSets/Segmentation; or "fit" and "select", 80 % and
             20 % of train, drawn by seed 0.
+        options: `tasks`, `classes`, `size`, `augment` and `cache` of `MaskedPhotos`.
 
     Raises:
         MissingFile: if there is no VOC, or pictures or masks of the split are missing (how many, the first ten).
         CourseError: on an unknown split, task or class, a name that leaves the folder, or a pair that does not fit.
     """
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        year: str = "2012",
-        split: str = "train",
-        tasks: Iterable[str] = ("semantic",),
-        classes: Iterable[str] | None = None,
-        size: int | None = None,
-        augment: bool = False,
-        cache: bool = True,
-    ) -> None:
+    def __init__(self, root: str | Path | None = None, year: str = "2012", split: str = "train", **options: Any):
         self.root, self.split = voc_folder(root, year), split
         file = self.root / "classes.txt"
         known = read_classes(file) if file.exists() else VOC_CLASSES
-        super().__init__(voc_pairs(self.root, split), known, tasks, classes, size, augment, cache)
+        super().__init__(voc_pairs(self.root, split), known, **options)
 
     def borders(self, ids: np.ndarray, scale: float) -> np.ndarray:
         """The void ring, see `targets.void_ring`."""
         return targets.void_ring(ids, (self.new_ids[ids] == IGNORE_INDEX) & (ids != IGNORE_INDEX))
-
-
-def _split_names(root: Path, split: str) -> list[str]:
-    files = {file.stem: file for file in (root / "ImageSets" / "Segmentation").glob("*.txt")}
-    if "train" in files:
-        files = dict.fromkeys(PARTS, files["train"]) | files
-    refuse_unknown("split", [split], sorted(files))
-    file = files[split]
-    names = file.read_text("utf-8", errors="replace").split()
-    if not names:
-        raise CourseError(f"{file}: the split is empty: {MEND}")
-    if bad := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
-        raise CourseError(f"{file}: names of pictures are expected, and {bad[0]!r} leaves the folder: correct the line")
-    return names if file.stem == split else part(names, split)
 
 
 def voc_pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
@@ -104,4 +81,15 @@ def voc_pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
         MissingFile: if pictures or masks are missing (how many, the first ten).
         CourseError: on an unknown split, or a name or link that leaves the folder.
     """
-    return matched_files(folder, "JPEGImages", "SegmentationClass", _split_names(folder, split))
+    files = {file.stem: file for file in (folder / "ImageSets" / "Segmentation").glob("*.txt")}
+    if "train" in files:
+        files = dict.fromkeys(PARTS, files["train"]) | files
+    refuse_unknown("split", [split], sorted(files))
+    file = files[split]
+    names = file.read_text("utf-8", errors="replace").split()
+    if not names:
+        raise CourseError(f"{file}: the split is empty: {MEND}")
+    if bad := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
+        raise CourseError(f"{file}: names of pictures are expected, and {bad[0]!r} leaves the folder: correct the line")
+    names = names if file.stem == split else part(names, split)
+    return matched_files(folder, "JPEGImages", "SegmentationClass", names)

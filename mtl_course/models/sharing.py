@@ -86,19 +86,11 @@ class HardSharing(Sharing):
         self._features = (features,)
         return {name: resize(h(features), images.shape[-2:]) for name, h in self.heads.items()}
 
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """The parameters θ of the trunk."""
-        return list(self.trunk.parameters())
-
 
 ARCHITECTURES = {
-    "single": SingleTask,
-    "hard": HardSharing,
-    "soft": SoftSharing,
-    "cross-stitch": CrossStitch,
-    "attention": AttentionSharing,
-    "mixture": Mixture,
-}
+    "single": SingleTask, "hard": HardSharing, "soft": SoftSharing,
+    "cross-stitch": CrossStitch, "attention": AttentionSharing, "mixture": Mixture,
+}  # fmt: skip
 TRUNKS = {"unet": UNet} | {name: partial(backbone, name) for name in NETWORKS}
 
 

@@ -11,11 +11,8 @@ from mtl_course.errors import CourseError
 
 def conv_block(in_channels: int, out_channels: int, size: int = 3) -> nn.Sequential:
     """Convolution size×size, batch norm, ReLU, keeping height and width."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    convolution = nn.Conv2d(in_channels, out_channels, size, padding=size // 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 def way_up(widths: Sequence[int], up_widths: Sequence[int]) -> nn.ModuleList:
@@ -60,11 +57,10 @@ class Trunk(nn.Module):
 
     def encode(self, images: Tensor) -> list[Tensor]:
         """The outputs of all stages, from fine to coarse."""
-        skips, x = [], images
+        outputs = [images]
         for level in range(len(self.widths)):
-            x = self.stage(level, x)
-            skips.append(x)
-        return skips
+            outputs.append(self.stage(level, outputs[-1]))
+        return outputs[1:]
 
     def decode(self, skips: Sequence[Tensor], size: Sequence[int]) -> list[Tensor]:
         """The way up: enlarge, join with what was seen at that size on the way down, convolve.
@@ -116,14 +112,9 @@ class UNet(Trunk):
 
     def stage(self, level: int, x: Tensor) -> Tensor:
         """(B, channels[level], H/2^level, W/2^level)."""
-        if level == 0:
-            self._refuse_small(x)
-        return self.down[level](F.max_pool2d(x, 2) if level else x)
-
-    def _refuse_small(self, images: Tensor) -> None:
-        # Batch norm needs two values a channel to learn from.
-        least = 2 ** (len(self.down) - 1 + (self.training and len(images) == 1))
-        if min(images.shape[-2:]) < least:
-            raise CourseError(
-                f"U-Net needs {least} or more pixels a side here, and the pictures are {tuple(images.shape)}"
-            )
+        if level:
+            return self.down[level](F.max_pool2d(x, 2))
+        least = 2 ** (len(self.down) - 1 + (self.training and len(x) == 1))  # batch norm learns from two values or more
+        if min(x.shape[-2:]) < least:
+            raise CourseError(f"U-Net needs {least} or more pixels a side here, and the pictures are {tuple(x.shape)}")
+        return self.down[0](x)

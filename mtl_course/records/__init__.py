@@ -5,7 +5,7 @@ data/records/README.md says how a record is made; the experiments themselves sta
 """
 
 from mtl_course.records.intervals import bootstrap_interval, by_arm, judge, mean_interval, paired_difference
-from mtl_course.records.store import Experiment, folder, load, names, problems, program
+from mtl_course.records.store import Experiment, folder, load, names, program
 
 __all__ = ["Experiment", "bootstrap_interval", "by_arm", "folder", "judge", "load", "mean_interval", "names",
-           "paired_difference", "problems", "program"]  # fmt: skip
+           "paired_difference", "program"]  # fmt: skip

@@ -3,7 +3,7 @@
 import functools
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,38 +12,6 @@ from mtl_course.errors import CourseError, refuse_unknown
 
 LEVEL = 0.95
 RESAMPLES, BOOTSTRAP_SEED = 10_000, 0
-
-
-def leaves(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
-    """Every (path, value) in nested dicts and lists: names in dicts, positions in lists."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
-    if pairs is None:
-        yield path, value
-    for key, part in pairs or ():
-        yield from leaves(part, (*path, key))
-
-
-def dotted(path: tuple) -> str:
-    """A path as one name: ("depth", "abs_error") is depth.abs_error."""
-    return ".".join(map(str, path))
-
-
-def compare(stored: Any, fresh: Any, tolerance: float | Mapping[str, float]) -> list[tuple[tuple, Any, Any, bool]]:
-    """(path, stored, fresh, whether they agree) for every number in either."""
-    old, new = dict(leaves(stored)), dict(leaves(fresh))
-    return [(p, old.get(p), new.get(p), _close(p, old, new, tolerance)) for p in {**old, **new}]
-
-
-def _close(path: tuple, old: dict, new: dict, tolerance: float | Mapping[str, float]) -> bool:
-    if path not in old or path not in new:
-        return False
-    a, b = old[path], new[path]
-    if not (isinstance(a, int | float) and isinstance(b, int | float)):
-        return a == b
-    if isinstance(tolerance, Mapping):
-        words = [part for part in path if isinstance(part, str)]
-        tolerance = tolerance.get(dotted(words), tolerance.get(words[-1] if words else "", 1e-6))
-    return math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance) or (math.isnan(a) and math.isnan(b))
 
 
 def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
@@ -60,15 +28,11 @@ def by_arm(results: Sequence[dict], name: str) -> dict[str, list]:
     for result in sorted(results, key=lambda result: result["seed"]):
         value = result["numbers"]
         for part in name.split("."):
-            refuse_unknown(
-                f"part of {name!r} in the numbers of a run", [part], value if isinstance(value, dict) else ()
-            )
+            refuse_unknown(f"part of {name!r} in a run", [part], value if isinstance(value, dict) else ())
             value = value[part]
         found.setdefault(result["arm"], []).append(value)
     if len({tuple(sorted(r["seed"] for r in results if r["arm"] == arm)) for arm in found}) > 1:
-        raise CourseError(
-            f"the arms have other seeds, so their {name!r} cannot be compared in pairs: run what is missing"
-        )
+        raise CourseError(f"the arms have other seeds, so {name!r} cannot be paired: run what is missing")
     return {result["arm"]: found[result["arm"]] for result in results}
 
 
@@ -86,10 +50,10 @@ def mean_interval(values: Sequence[float], comparisons: int = 1) -> dict[str, fl
         CourseError: without values, or if one is not finite.
     """
     _refuse_gaps(values)
-    n = len(values)
-    t = _t_quantile(n - 1, _miss(comparisons)) if n > 1 else math.nan
-    deviation = statistics.stdev(values) if n > 1 else math.nan
-    return {"mean": statistics.fmean(values), "half_width": t * deviation / math.sqrt(n), "n": n}
+    n, half_width = len(values), math.nan
+    if n > 1:
+        half_width = _t_quantile(n - 1, (1 - LEVEL) / comparisons) * statistics.stdev(values) / math.sqrt(n)
+    return {"mean": statistics.fmean(values), "half_width": half_width, "n": n}
 
 
 def paired_difference(values: Sequence[float], others: Sequence[float], comparisons: int = 1) -> dict[str, float]:
@@ -127,7 +91,7 @@ def bootstrap_interval(
     different, where = _resamples(n)
     found = [statistic([values[i] for i in row]) for row in different]
     _refuse_gaps(found)
-    outside = _miss(comparisons) / 2
+    outside = (1 - LEVEL) / comparisons / 2
     low, high = np.quantile(np.asarray(found)[where], [outside, 1 - outside])
     return {"value": float(statistic(values)), "low": float(low), "high": float(high), "n": n}
 
@@ -158,30 +122,15 @@ def judge(gains: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:
         raise CourseError("a verdict needs settings, and two seeds or more in each")
     effects = {setting: _effect(values, len(gains)) for setting, values in gains.items()}
     shown = [effect["low"] > 0 for effect in effects.values()]
-    return {
-        "unit": unit,
-        "verdict": "holds" if all(shown) else "depends" if any(shown) else "fails",
-        "effects": effects,
-    }
+    verdict = "holds" if all(shown) else "depends" if any(shown) else "fails"
+    return {"unit": unit, "verdict": verdict, "effects": effects}
 
 
 def _effect(values: Sequence[float], comparisons: int) -> dict[str, Any]:
-    interval = mean_interval(values, comparisons)
-    mean, half_width = interval["mean"], interval["half_width"]
+    mean, half_width, n = mean_interval(values, comparisons).values()
     bootstrap = bootstrap_interval(values, comparisons=comparisons)
-    return {
-        "mean": mean,
-        "half_width": half_width,
-        "low": mean - half_width,
-        "high": mean + half_width,
-        "bootstrap": [bootstrap["low"], bootstrap["high"]],
-        "n": interval["n"],
-    }
-
-
-def _miss(comparisons: int) -> float:
-    """The probability with which one of so many intervals may miss."""
-    return (1 - LEVEL) / comparisons
+    ends = {"low": mean - half_width, "high": mean + half_width, "bootstrap": [bootstrap["low"], bootstrap["high"]]}
+    return {"mean": mean, "half_width": half_width, **ends, "n": n}
 
 
 def _t_quantile(df: int, outside: float) -> float:

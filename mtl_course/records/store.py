@@ -1,7 +1,5 @@
 """The files of a record: data/records/NAME.py makes NAME.json; .NAME.part is a run that has not ended."""
 
-import ast
-import hashlib
 import json
 import os
 import sys
@@ -14,11 +12,6 @@ from types import ModuleType
 from typing import Any
 
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
-from mtl_course.records.essence import essence
-from mtl_course.records.intervals import compare, dotted
-
-FIELDS = ("name", "claim", "question", "protocol", "lesson", "arms", "seeds", "command", "versions", "device",
-          "threads", "program", "complete", "seconds", "results", "summary")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,17 +110,6 @@ def read(path: Path) -> dict[str, Any]:
     raise CourseError(f"{path} is damaged ({error}): restore it, or make it anew with records run --fresh")
 
 
-def as_json(value: Any, indent: int | None = None) -> str:
-    """The text that keeps `value`: tensors and arrays become lists or numbers; NaN stays, in Python's spelling."""
-    return json.dumps(value, indent=indent, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if hasattr(value, "tolist"):  # of torch and NumPy
-        return value.tolist()
-    raise CourseError(f"numbers in dicts and lists are expected, and not a {type(value).__name__}")
-
-
 def program(name: str) -> Experiment:
     """The experiment that data/records/NAME.py defines.
 
@@ -136,7 +118,7 @@ def program(name: str) -> Experiment:
         CourseError: if the name is unknown, the program fails, or it defines no EXPERIMENT.
     """
     path, module = place(name, ".py"), ModuleType(f"mtl_course_record_{name}")
-    source = _source(path)
+    source = source_of(path)
     module.__file__, sys.modules[module.__name__] = str(path), module
     with told(path, "it"), _siblings():
         exec(compile(source, str(path), "exec"), module.__dict__)
@@ -157,7 +139,8 @@ def _siblings() -> Iterator[None]:
             sys.modules.pop(shared.stem, None)
 
 
-def _source(path: Path) -> str:
+def source_of(path: Path) -> str:
+    """The text of an experiment, or of a file beside it."""
     if not path.exists():
         raise MissingFile(f"no {path}: the program that made the record {path.stem} is not here")
     return path.read_text(encoding="utf-8")
@@ -175,54 +158,3 @@ def told(path: Path, what: str) -> Iterator[None]:
         where = f"{path}, line {lines[-1]}" if lines else str(path)
         kind = "" if isinstance(error, CourseError) else f" with {type(error).__name__}"
         raise CourseError(f"{where}: {what} failed{kind}: {error}") from error
-
-
-def fingerprint(name: str) -> str:
-    """SHA-256 of NAME.py, without what does not change results, and of the _NAME.py files that it imports."""
-    source = _source(path := place(name, ".py"))
-    with told(path, "it"):
-        parts = [essence(source), *map(_source, _shared(path))]
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
-
-
-def _shared(path: Path) -> list[Path]:
-    """The files beside an experiment that it imports, and those that they import."""
-    files = [path]
-    for file in files:  # it grows
-        for node in ast.walk(ast.parse(_source(file), str(file))):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
-            beside = [folder() / f"{module}.py" for module in modules]
-            files += [other for other in beside if other.exists() and other not in files]
-    return files[1:]
-
-
-def summary_of(name: str, experiment: Experiment, results: list[dict]) -> dict[str, Any]:
-    """The summary that follows from the results, as it reads once stored."""
-    with told(place(name, ".py"), "summarise"):
-        return json.loads(as_json(experiment.summarise(json.loads(as_json(results)))))
-
-
-def problems(name: str) -> list[str]:
-    """Whether a record is one that its program made: sentences on what is wrong, none if all is well."""
-    record, experiment = load(name), program(name)
-    if missing := [field for field in FIELDS if field not in record]:
-        return [f"it lacks {', '.join(missing)}"]
-    found = [] if record["complete"] else ["it is not complete"]
-    if record["program"] != fingerprint(name):
-        found.append(f"{name}.py has changed since")
-    pairs = [(result["arm"], result["seed"]) for result in record["results"]]
-    if pairs != experiment.pairs() or record["seeds"] != list(experiment.seeds):
-        found.append("its runs are not those of the arms and seeds")
-    known = {field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson", "threads")}
-    known["arms"] = json.loads(as_json(dict(a) if isinstance(a := experiment.arms, Mapping) else list(a)))
-    found += [f"its {field} is not that of {name}.py" for field, value in known.items() if record[field] != value]
-    if abs(record["seconds"] - sum(result["seconds"] for result in record["results"])) > 0.01:
-        found.append("its seconds are not the sum of its runs'")
-    try:
-        rows = compare(record["summary"], summary_of(name, experiment, record["results"]), 1e-9)
-    except CourseError as error:  # of a record with a hole
-        return [*found, str(error)]
-    return found + [
-        f"{dotted(path)} of its summary does not follow from its results" for path, *_, ok in rows if not ok
-    ]

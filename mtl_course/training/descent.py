@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from mtl_course.balancing import LossRule, Rule
 from mtl_course.errors import CourseError
 
+Rates = float | Mapping[str, float]
+
 
 class Descent:
     """AdamW under a one-cycle learning rate; see `fit` for the arguments.
@@ -20,34 +22,27 @@ class Descent:
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        rule: Rule,
-        lr: float | Mapping[str, float],
-        weight_decay: float,
-        steps: int,
-        clip: float | None = None,
-        mean_weights: float = 0.0,
+        self, model: nn.Module, rule: Rule, lr: Rates, weight_decay: float, steps: int, clip: float | None, mean: float
     ):
         rates = lr if isinstance(lr, Mapping) else {"": lr}
         if not all(0 < rate < math.inf for rate in rates.values()) or not rates or not (clip is None or clip > 0):
             raise CourseError(f"fit needs a finite lr > 0 and clip > 0 or None, and got {lr} and {clip}")
-        if not 0 <= mean_weights < 1:
-            raise CourseError(f"mean_weights is a decay, >= 0 and < 1, and not {mean_weights}")
+        if not 0 <= mean < 1:
+            raise CourseError(f"mean_weights is a decay, >= 0 and < 1, and not {mean}")
         groups = by_prefix(model, rates)
         if learned := list(rule.parameters()) if isinstance(rule, LossRule) else []:
             groups.append({"params": learned, "lr": max(rates.values()), "weight_decay": 0.0})
-        on_cuda = (
-            next(model.parameters()).is_cuda and not learned
-        )  # fused: one kernel; a rule's parameters are on the CPU
+        # Fused is one kernel; the parameters of a rule are on the CPU.
+        on_cuda = next(model.parameters()).is_cuda and not learned
         self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=on_cuda or None)
-        highest = [group["lr"] for group in groups]
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, highest, total_steps=steps)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, [g["lr"] for g in groups], total_steps=steps
+        )
         self.steps, self.done, self.clip = steps, 0, clip or math.inf
-        self.model, self.mean = model, None
-        if mean_weights:
-            self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean_weights), use_buffers=True)
+        self.model = model
+        self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model
+        self.moving = ("model", "optimizer", "schedule", "mean")[: 4 if self.mean else 3]
 
     def step(self, scaler: torch.amp.GradScaler | None = None) -> bool:
         """One step down the gradient in `.grad`; nothing moves where it is not finite.
@@ -76,14 +71,13 @@ class Descent:
 
     def state_dict(self) -> dict[str, Any]:
         """All that moves, the parameters too."""
-        parts = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule, "mean": self.mean}
-        return {name: part.state_dict() for name, part in parts.items() if part is not None} | {"done": self.done}
+        return {name: getattr(self, name).state_dict() for name in self.moving} | {"done": self.done}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where `state_dict` stood."""
         self.done = state["done"]
-        for part in ("model", "optimizer", "schedule", *(["mean"] if self.mean is not None else [])):
-            getattr(self, part).load_state_dict(state[part])
+        for name in self.moving:
+            getattr(self, name).load_state_dict(state[name])
 
 
 def by_prefix(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:

@@ -1,15 +1,18 @@
-"""How good a model is on data: the scores of every task over all batches."""
+"""How good a model is on data: the scores of every task over all batches; and what it says about one photograph."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 from tqdm.auto import tqdm
 
+from mtl_course.datasets.transforms import fitted_size, joint_transform
 from mtl_course.distributed import total
 from mtl_course.errors import CourseError
 from mtl_course.losses import check_predictions, valid_pixels
+from mtl_course.models.trunks import resize
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.device import Device, choose_device
 
@@ -48,9 +51,7 @@ def run_metrics(
                 check_predictions(predictions, batch, tasks, present)
                 for name in present:
                     if not predictions[name].isfinite().all():
-                        raise CourseError(
-                            f"batch {index}: the model's {name!r} is not finite: train it with a lower lr"
-                        )
+                        raise CourseError(f"batch {index}: the model's {name!r} is not finite: train it with lower lr")
                     metrics[name].update(tasks[name].decode(predictions[name]).cpu(), batch[name])
     finally:
         model.train(was_training)
@@ -62,25 +63,54 @@ def checked(batch: Batch, tasks: Tasks, where: str) -> dict[str, Tensor]:
     """The image and the targets of a batch on the CPU; on a GPU a wrong class id would end the process."""
     images = batch.get("image") if isinstance(batch, Mapping) else None
     if not isinstance(images, Tensor) or images.dtype != torch.float32 or images.ndim != 4:
-        found = (
-            f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images or batch).__name__
-        )
-        raise CourseError(f"{where}: expected is a dict with 'image', float32 (B, 3, H, W) in [0, 1], not {found}")
+        kind = type(images or batch).__name__ if not isinstance(images, Tensor) else (images.dtype, *images.shape)
+        raise CourseError(f"{where}: expected is a dict with 'image', float32 (B, 3, H, W) in [0, 1], not {kind}")
     wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
     for name in list(wanted)[1:]:  # without the image
         tasks[name].check(batch[name], where)
         image, target = tuple(images.shape), tuple(batch[name].shape)
         if image[0] != target[0] or image[-2:] != target[-2:]:
-            raise CourseError(
-                f"{where}: the target of {name!r} is {target} and the image {image}: both need the same number of "
-                "pictures, height and width"
-            )
+            raise CourseError(f"{where}: the target of {name!r} is {target} and the image {image}: both need the same "
+                              "number of pictures, height and width")  # fmt: skip
     return wanted
 
 
 def refuse_empty(tasks: Tasks, seen: Iterable[str]) -> None:
     """Raise CourseError for a task that no process has seen a valid pixel of."""
     counts = total(torch.tensor([float(name in seen) for name in tasks])).tolist()
-    for name, count in zip(tasks, counts):
-        if not count:
-            raise CourseError(f"no picture of this data has a valid pixel for the task {name!r}: leave the task out")
+    if empty := [name for name, count in zip(tasks, counts) if not count]:
+        raise CourseError(f"no picture of this data has a valid pixel for the task {empty[0]!r}: leave the task out")
+
+
+@torch.no_grad()
+def predict(model: nn.Module, tasks: Tasks, image: Tensor, size: int | None = None) -> dict[str, Tensor]:
+    """The answers of a model to one picture, fitted and padded as in evaluation, then brought back to its size.
+
+    The logits are enlarged, bilinearly, and then decoded, so that no class is invented between two others.
+
+    Args:
+        model: images (B, 3, H, W) -> dict of predictions, on any device.
+        tasks: by name.
+        image: uint8 (3, H, W), or float32 (3, H, W) in [0, 1].
+        size: pixels of the longer side that the model sees, best those of its training; None: the picture as it is.
+
+    Returns:
+        By task, on the CPU: class ids, int64 (H, W), or values, float32 (C, H, W), as `Task.decode` gives them.
+
+    Raises:
+        CourseError: if the image has another form, or a prediction is not finite.
+    """
+    if image.ndim != 3 or len(image) != 3 or image.dtype not in (torch.uint8, torch.float32) or not image.numel():
+        raise CourseError(f"expected is a picture, uint8 or float32 (3, H, W), not {image.dtype} {tuple(image.shape)}")
+    height, width = image.shape[1:]
+    rows, columns = (height, width) if size is None else fitted_size(height, width, size, augment=False)
+    fitted = joint_transform(size)(tv_tensors.Image(image)).as_subclass(Tensor)[None]
+    was_training, answers = model.training, {}
+    predictions = model.eval()(fitted.to(next(model.parameters()).device))
+    model.train(was_training)
+    for name, task in tasks.items():
+        if not predictions[name].isfinite().all():
+            raise CourseError(f"the model's {name!r} is not finite: train it with lower lr")
+        seen = predictions[name][..., :rows, :columns].float().cpu()  # without the padding
+        answers[name] = task.decode(resize(seen, (height, width)))[0]
+    return answers

@@ -1,14 +1,12 @@
 """What is kept of a run: the best and the last model, and the history."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtl_course.distributed import is_main
 from mtl_course.errors import CourseError
@@ -47,7 +45,7 @@ class Keeper:
     def keep(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch; without validation scores the newest epoch is the best."""
         if is_best := self._add(row):
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = weights_of(self.model)
         if self.folder is not None and is_main():
             for name in ("best", "last") if is_best else ("last",):
                 save(self.folder / f"{name}.safetensors", self.model, self.tasks)
@@ -71,9 +69,9 @@ class Keeper:
         for row in history:
             self._add(row)
         if history:
-            now = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            now = weights_of(self.model)
             load(self.folder / "best.safetensors", self.model)
-            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best = weights_of(self.model)
             self.model.load_state_dict(now)
 
     def restore(self, model: nn.Module) -> None:
@@ -82,13 +80,15 @@ class Keeper:
             model.load_state_dict(self.best)
 
 
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of all weights."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """The rows of `fit` as history.csv, a column a name, and history.json."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    write_whole(folder / "history.csv", text.getvalue().encode())
+    lines = [history[0], *(row.values() for row in history)]
+    write_whole(folder / "history.csv", "".join(f"{','.join(map(str, line))}\n" for line in lines).encode())
     write_whole(folder / "history.json", (json.dumps(list(history), indent=1) + "\n").encode())
 
 

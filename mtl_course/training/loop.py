@@ -14,7 +14,7 @@ from mtl_course.balancing import Rule
 from mtl_course.distributed import is_main, world
 from mtl_course.errors import CourseError
 from mtl_course.tasks import Batch, Tasks
-from mtl_course.training.descent import Descent
+from mtl_course.training.descent import Descent, Rates
 from mtl_course.training.device import Device, choose_device, placed
 from mtl_course.training.keeper import Keeper, Row
 from mtl_course.training.objective import Objective, Omega
@@ -23,30 +23,14 @@ from mtl_course.training.trainer import Trainer
 
 
 def fit(
-    model: nn.Module,
-    tasks: Tasks,
-    train_loader: DataLoader,
-    val_loader: DataLoader | None = None,
-    *,
-    epochs: int = 10,
-    lr: float | Mapping[str, float] = 3e-3,
-    weight_decay: float = 1e-4,
-    rule: str | Rule = "equal",
-    wrt: str = "parameters",
-    weights: Mapping[str, float] | None = None,
-    omega: Omega | None = None,
-    clip: float | None = None,
-    mean_weights: float = 0.0,
-    augment: Callable[[Batch], Batch] | None = None,
-    device: Device = "auto",
-    precision: str = "fp32",
-    compile: bool = False,
-    monitor: str | None = None,
-    patience: int | None = None,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> list[Row]:
+    model: nn.Module, tasks: Tasks, train_loader: DataLoader, val_loader: DataLoader | None = None, *, epochs: int = 10,
+    lr: Rates = 3e-3, weight_decay: float = 1e-4, rule: str | Rule = "equal", wrt: str = "parameters",
+    weights: Mapping[str, float] | None = None, omega: Omega | None = None, clip: float | None = None,
+    mean_weights: float = 0.0, augment: Callable[[Batch], Batch] | None = None,
+    device: Device = "auto", precision: str = "fp32", compile: bool = False,
+    monitor: str | None = None, patience: int | None = None,
+    checkpoint: str | Path | None = None, resume: bool = False, progress: bool = True,
+) -> list[Row]:  # fmt: skip
     """Minimise L(θ) = Σ αᵢ Lᵢ + Ω(θ) by AdamW under a one-cycle learning rate.
 
     After each epoch the model is scored on `val_loader`. At the end, and after an interrupt too, it holds the weights
@@ -94,20 +78,18 @@ def fit(
             at no step, a state of another run.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    if not len(train_loader) or epochs < 1:
-        raise CourseError(
-            f"fit needs epochs >= 1 and data that gives a batch, and got {epochs} and {len(train_loader)}"
-        )
+    if not (batches := len(train_loader)) or epochs < 1:
+        raise CourseError(f"fit needs epochs >= 1 and a batch of data, and got {epochs} epochs and {batches} batches")
     if resume and checkpoint is None:
         raise CourseError("resume goes on from the state in a folder: name it as checkpoint")
     objective = Objective(tasks, rule, weights, omega, precision, wrt)
     place = choose_device(device)
     objective.prepare(model.to(place), place)
-    descent = Descent(model, objective.rule, lr, weight_decay, epochs * len(train_loader), clip, mean_weights)
+    descent = Descent(model, objective.rule, lr, weight_decay, epochs * batches, clip, mean_weights)
     keeper = Keeper(descent.scored, tasks, monitor, checkpoint)
     placed(model, place, compile)
     run = described(model, tasks, objective) | {
-        "epochs": epochs, "batches an epoch": len(train_loader), "lr": lr, "weight decay": weight_decay, "clip": clip,
+        "epochs": epochs, "batches an epoch": batches, "lr": lr, "weight decay": weight_decay, "clip": clip,
         "mean_weights": mean_weights, "precision": precision, "monitor": keeper.monitor, "processes": world(),
     }  # fmt: skip
     trainer = Trainer(model, objective, descent, keeper, train_loader, val_loader, place, augment, run)
@@ -129,10 +111,8 @@ def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict[str,
     """What a state must fit: the version, and the names and shapes of all that it fills."""
     rule = objective.rule
     return {
-        "version": __version__,
-        "model": str(getattr(model, "recipe", type(model).__name__)),
+        "version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
         "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
         "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks.values()],
-        "rule": getattr(rule, "__name__", type(rule).__name__),
-        "wrt": objective.wrt,
-    }
+        "rule": getattr(rule, "__name__", type(rule).__name__), "wrt": objective.wrt,
+    }  # fmt: skip

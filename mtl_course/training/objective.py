@@ -21,14 +21,9 @@ class Objective:
     """The losses of a batch and their combined gradient; see `fit` for the arguments."""
 
     def __init__(
-        self,
-        tasks: Tasks,
-        rule: str | Rule = "equal",
-        weights: Mapping[str, float] | None = None,
-        omega: Omega | None = None,
-        precision: str = "fp32",
-        wrt: str = "parameters",
-    ) -> None:
+        self, tasks: Tasks, rule: str | Rule = "equal", weights: Mapping[str, float] | None = None,
+        omega: Omega | None = None, precision: str = "fp32", wrt: str = "parameters",
+    ):  # fmt: skip
         refuse_unknown("task", weights or {}, tasks)
         refuse_unknown("precision", [precision], PRECISIONS)
         refuse_unknown("wrt", [wrt], WRT)
@@ -48,9 +43,7 @@ class Objective:
         if "gramian" in reads_of(self.rule):
             name = type(model).__name__
             if not getattr(model, "shared_parameters", list)():
-                raise CourseError(
-                    f"{name} shares no parameters, so there is nothing to balance: choose equal or a rule on losses"
-                )
+                raise CourseError(f"{name} shares no parameters to balance: choose equal or a rule on losses")
             if self.wrt == "representation" and not hasattr(model, "representation"):
                 raise CourseError(f"{name} has no shared representation: choose wrt parameters")
         if self.dtype == torch.float16:
@@ -108,16 +101,18 @@ class Objective:
             values = ", ".join(f"{name} {loss.item():.4g}" for name, loss in terms.items())
             raise CourseError(f"{where}: the loss is not finite ({values}): lower lr, or look at this batch")
 
-    def exploded(self, model: nn.Module, batch: Batch) -> list[str]:
-        """The tasks whose own gradient is not finite on this batch."""
+    def refuse_exploded(self, model: nn.Module, batch: Batch, row: Mapping[str, Tensor], where: str) -> None:
+        """Raise CourseError that names the tasks whose own gradient is not finite, though the losses of `row` are."""
         with batch_statistics_kept(model):
             terms = self.losses(model, batch)
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        found = {
-            name: torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-            for name, loss in terms.items()
-        }
-        return [name for name, grads in found.items() if not all(g.isfinite().all() for g in grads if g is not None)]
+        parameters, blamed = [p for p in model.parameters() if p.requires_grad], []
+        for name, loss in terms.items():
+            found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+            blamed += [] if all(g.isfinite().all() for g in found if g is not None) else [name]
+        values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
+        raise CourseError(f"{where}: the gradient of {' and '.join(blamed) or 'Ω or the sum'} is not finite, though "
+                          f"the losses are ({values}); the weights are those before the step: lower lr, or look at "
+                          "this batch")  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """What the rule has learned, and the scale of float16."""

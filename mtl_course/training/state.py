@@ -36,7 +36,7 @@ def write_state(path: str | Path, state: Mapping[str, Any]) -> Path:
     return write_whole(path, hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n" + body.getbuffer())
 
 
-def read_state(path: str | Path, run: Mapping[str, Any]) -> dict[str, Any]:
+def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """What `write_state` wrote, on the CPU.
 
     Args:
@@ -46,7 +46,6 @@ def read_state(path: str | Path, run: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         CourseError: if the file is missing, damaged, or of another run (with the first thing that differs).
     """
-    path = Path(path)
     if not path.is_file():
         raise MissingFile(f"there is no {path} to go on from: start without resume")
     digest, _, body = path.read_bytes().partition(b"\n")
@@ -59,9 +58,9 @@ def read_state(path: str | Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise CourseError(f"{path} is no state of a run of mtl_course: start without resume") from error
     for name in run:
         if before.get(name) != run[name]:
+            was, now = before.get(name), run[name]
             raise CourseError(
-                f"{path} is of another run: its {name} is {before.get(name)}, and here it is {run[name]}; start with "
-                "the same, or in another folder"
+                f"{path} is of another run: its {name} is {was}, and here it is {now}: use another folder"
             )
     return state
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -45,12 +45,10 @@ class Trainer:
     place: torch.device
     augment: Callable[[Batch], Batch] | None
     run: dict[str, Any]
-    signals: list[int] = field(default_factory=list)
-    now: dict[str, Any] | None = None  # random states to go on with after a resume
-    saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self):
-        self.tasks = self.objective.tasks
+        self.tasks, self.signals, self.saved_at = self.objective.tasks, [], time.monotonic()
+        self.now: dict[str, Any] | None = None  # random states to go on with after a resume
         distributed.same(self.model)
         self.begin()
 
@@ -135,7 +133,7 @@ class Trainer:
             return row
         if not self.descent.step(self.objective.scaler):
             if self.objective.scaler is None:
-                self.refuse_exploded(batch, row, where)
+                self.objective.refuse_exploded(self.model, batch, row, where)
             self.at["skipped"].append(f"{where}: the gradients overflowed float16")
             return row
         self.objective.after_step(self.model, batch, terms, where)
@@ -148,15 +146,6 @@ class Trainer:
         if self.place.type == "cuda":
             batch["image"] = batch["image"].contiguous(memory_format=torch.channels_last)
         return self.augment(batch) if self.augment else batch
-
-    def refuse_exploded(self, batch: Batch, row: Row, where: str) -> None:
-        """Raise CourseError for a gradient that is not finite though the losses are."""
-        values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
-        blamed = " and ".join(self.objective.exploded(self.model, batch)) or "Ω or the sum"
-        raise CourseError(
-            f"{where}: the gradient of {blamed} is not finite, though the losses are ({values}); the weights are those "
-            "before the step: lower lr, or look at this batch"
-        )
 
     def save(self) -> None:
         """Write the state, if the run has a folder."""
@@ -196,8 +185,7 @@ class Trainer:
             self.save()
         if signal:
             where = f"epoch {len(self.keeper.history) + 1}, batch {self.at['batches']}"
-            folder = self.keeper.folder
-            kept = (
-                f"the state is in {folder}: go on with resume" if folder else "without a checkpoint nothing was saved"
-            )
+            kept = "without a checkpoint nothing was saved"
+            if self.keeper.folder:
+                kept = f"the state is in {self.keeper.folder}: go on with resume"
             raise state.Interrupted(f"stopped after {where}; {kept}", signal)
