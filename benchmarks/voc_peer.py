@@ -200,9 +200,8 @@ def main() -> None:
     if arguments.long:
         command = "python benchmarks/voc_peer.py --root DIR --long --write"
         title = f"{LONG_EPOCHS * (437 // BATCH)} steps on train"
-        return report(
-            f"Beside segmentation_models_pytorch {smp.__version__}, {title}", command, long(arguments.seeds), path
-        )
+        report(f"Beside segmentation_models_pytorch {smp.__version__}, {title}", command, long(arguments.seeds), path)
+        return
     took = speed(arguments.repeats)
     print(json.dumps(took), flush=True)
     found, trials = accuracy(arguments.seeds, arguments.epochs)

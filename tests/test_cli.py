@@ -293,7 +293,7 @@ def test_a_file_gives_the_options_and_the_line_goes_first(asked, tmp_path):
     (model, tasks, loader, _), options = asked[0]
     assert options["epochs"] == 2 and options["lr"] == 0.01 and options["mean_weights"] == 0.5
     assert options["weights"] == {"semantic": 1, "depth": 0.2} and options["compile"] is False
-    assert options["clip"] is None and loader.batch_size == 4 and model.trunk.widths == (8, 16)
+    assert options["clip"] is None and loader.batch_sampler.batch_size == 4 and model.trunk.widths == (8, 16)
     written = tmp_path / "out/config.yaml"
     assert main(["train", "--config", str(written), "--out", str(tmp_path / "again")]) == 0
     again = yaml.safe_load((tmp_path / "again/config.yaml").read_text()) | {"out": str(tmp_path / "out")}

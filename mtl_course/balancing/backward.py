@@ -169,8 +169,8 @@ class _Step:
             return z
         if needed and shared:
             raise ValueError("the losses must reach what is shared through model.representation(), what the heads read "
-                             "in the last forward pass: keep penalties on shared parameters apart, and compile parts, "
-                             "not the model; or choose wrt='parameters'")  # fmt: skip
+                             "in the last forward pass: keep penalties on shared parameters apart, and compile "
+                             "model.trunk and model.heads, not the model; or choose wrt='parameters'")  # fmt: skip
         return []
 
     def of_tasks(self, through: list[Tensor], own: list[nn.Parameter], apart: bool) -> tuple[list, list]:
