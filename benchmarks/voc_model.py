@@ -7,12 +7,11 @@ goes on there when it is started again. --write replaces data/checkpoints/voc.sa
 import argparse
 import json
 import os
-import platform
 import sys
-import time
 from pathlib import Path
 
 import torch
+from _report import machine
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "data" / "records"))
@@ -33,15 +32,15 @@ def main() -> None:
     torch.set_num_threads(1)
     from _voc_model import TRIO, score, train
 
-    began, resume = time.process_time(), (arguments.run / "state.pt").exists()
+    resume = (arguments.run / "state.pt").exists()
     options = {"checkpoint": arguments.run, "resume": resume, "progress": True}
     model, history = train(TRIO, "train", arguments.size, arguments.epochs, 0, **options)
     found = {
-        "trained on": platform.processor() or platform.machine(),
+        "scored on": machine(),
+        "crops": arguments.size,
         "epochs": len(history),
         "steps": len(history) * (437 // 16),
         "training seconds, wall": sum(row["seconds"] for row in history),
-        "CPU seconds of this process": time.process_time() - began,
         "torch": torch.__version__,
         "scores": {str(size): score(model, TRIO, "val", size) for size in (224, 320, 416)},
     }

@@ -38,8 +38,7 @@ class Descent:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, [g["lr"] for g in groups], total_steps=steps
         )
-        self.steps, self.done, self.clip = steps, 0, clip or math.inf
-        self.model = model
+        self.model, self.steps, self.done, self.clip = model, steps, 0, clip or math.inf
         self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model
         self.moving = ("model", "optimizer", "schedule", "mean")[: 4 if self.mean else 3]
