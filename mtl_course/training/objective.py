@@ -43,8 +43,8 @@ class Objective:
         if "gramian" in reads_of(self.rule):
             name = type(model).__name__
             if not getattr(model, "shared_parameters", list)():
-                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose equal or a rule on "
-                                  "losses")  # fmt: skip
+                raise CourseError(f"{name} shares no parameters, so there is nothing to balance: choose equal or a "
+                                  "rule on losses")  # fmt: skip
             if self.wrt == "representation" and not hasattr(model, "representation"):
                 raise CourseError(f"{name} has no shared representation: choose wrt parameters")
         if self.dtype == torch.float16:
