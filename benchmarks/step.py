@@ -28,9 +28,9 @@ from _report import RESULTS, report
 from _voc_model import CLASSES, OPTIONS, RATES, TRIO, TRUNK, WEIGHTS, build
 
 from mtl_course import models, tasks, training
+from mtl_course.commands.scenes_voc import write_scenes_voc
 from mtl_course.datasets import VOC
 from mtl_course.datasets.loading import loader
-from mtl_course.datasets.scenes_voc import write_scenes_voc
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.descent import Descent
 from mtl_course.training.device import placed

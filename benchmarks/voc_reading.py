@@ -21,8 +21,8 @@ from torchvision import tv_tensors
 from torchvision.datasets import VOCSegmentation, wrap_dataset_for_transforms_v2
 from torchvision.transforms import v2
 
+from mtl_course.commands.scenes_voc import write_scenes_voc
 from mtl_course.datasets import VOC
-from mtl_course.datasets.scenes_voc import write_scenes_voc
 from mtl_course.datasets.transforms import CROP_AREA, ROOM
 from mtl_course.errors import MissingFile
 

@@ -184,7 +184,7 @@ def _data_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _size_and_device(parser: argparse.ArgumentParser, size: str) -> None:
-    parser.add_argument("--size", type=_positive, help=size)
+    parser.add_argument("--size", type=_number(int, 1, 8192), help=size)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
 
 

@@ -61,6 +61,12 @@ class SegmentationScores(Metric):
         pairs = zip(prediction, target)
         self.confusions.append(torch.stack([multiclass_confusion_matrix(p, t, **options) for p, t in pairs]))
 
+    def _sync_dist(self, *args: object, **options: object) -> None:
+        """As torchmetrics does it; a process that has seen no picture still says of what shape it would be."""
+        nothing = torch.zeros(0, len(self.classes), len(self.classes), dtype=torch.int64, device=self.device)
+        self.confusions = self.confusions or [nothing]
+        super()._sync_dist(*args, **options)
+
     @property
     def confusion(self) -> Tensor:
         """Pixel counts over all pictures, int64 (K, K), rows = truth, columns = prediction."""

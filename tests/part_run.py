@@ -1,6 +1,6 @@
 """One process's part of each batch: losses, α, gradients and scores, by every rule.
 
-torchrun --nproc-per-node=2 tests/part_run.py FOLDER writes what each process found to FOLDER/RANK.pt. In one process
+torchrun --nproc-per-node=N tests/part_run.py FOLDER writes what each process found to FOLDER/RANK.pt. In one process
 the same functions find it on the whole batch.
 """
 
@@ -94,9 +94,9 @@ def single_losses():
     return found
 
 
-def scores():
-    """The scores of 11 scenes in batches of 4, of which the last gives one process more than the other."""
-    data = datasets.Scenes(11, size=32, tasks=["semantic", "foreground", "boundary", "depth", "normals"])
+def scores(pictures):
+    """The scores of some scenes in batches of 4, of which the last may leave a process without a picture."""
+    data = datasets.Scenes(pictures, size=32, tasks=["semantic", "foreground", "boundary", "depth", "normals"])
     torch.manual_seed(1)
     model = models.build("hard", "unet", data.tasks, channels=(4, 6))
     return training.evaluate(model, data.tasks, datasets.loader(data, 4), "cpu", progress=False)
@@ -104,7 +104,7 @@ def scores():
 
 def fitted(folder):
     """The weights after two epochs of `fit`, with a rule that learns, clipping and a mean of the weights."""
-    data = datasets.Scenes(10, size=16, tasks=["foreground", "depth"])
+    data = datasets.Scenes(12, size=16, tasks=["foreground", "depth"])
     torch.manual_seed(0)
     model = models.build("hard", "unet", data.tasks, channels=(4, 6))
     for name, module in list(model.named_modules()):
@@ -122,7 +122,7 @@ def fitted(folder):
 def everything(folder):
     """All that is compared."""
     found = {(rule, wrt): gradients(rule, wrt) for rule in RULES for wrt in ("parameters", "representation")}
-    return {"rules": found, "losses": single_losses(), "scores": scores(), "fit": fitted(folder)}
+    return {"rules": found, "losses": single_losses(), "scores": scores(11), "one": scores(1), "fit": fitted(folder)}
 
 
 if __name__ == "__main__":

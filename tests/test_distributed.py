@@ -1,4 +1,4 @@
-"""Two processes, each with a part of the batch, find what one process finds on all of it."""
+"""Two or three processes, each with a part of the batch, find what one process finds on all of it."""
 
 import os
 import subprocess
@@ -19,24 +19,29 @@ HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What one process found, and what each of two."""
+def one(tmp_path_factory):
+    """What one process found."""
+    return part_run.everything(tmp_path_factory.mktemp("one"))
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def parts(request, tmp_path_factory):
+    """What each of several processes found."""
     folder = tmp_path_factory.mktemp("parts")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={request.param}"]
     command = [*launcher, str(HERE / "part_run.py"), str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    one = part_run.everything(folder / "one")
-    return [one, *(torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1))]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
 
 
 @pytest.mark.parametrize("wrt", ["parameters", "representation"])
 @pytest.mark.parametrize("rule", part_run.RULES)
-def test_every_rule_gives_the_gradient_of_one_process_on_the_whole_batch(rule, wrt, found):
-    one, *parts = (every["rules"][rule, wrt] for every in found)
+def test_every_rule_gives_the_gradient_of_one_process_on_the_whole_batch(rule, wrt, one, parts):
     for part in parts:
-        for step, (right, here) in enumerate(zip(one, part, strict=True)):
+        pairs = zip(one["rules"][rule, wrt], part["rules"][rule, wrt], strict=True)
+        for step, (right, here) in enumerate(pairs):
             for name in ("losses", "alpha", "gradient"):
                 difference = (here[name] - right[name]).abs().max() / right[name].abs().max()
                 assert difference <= 1e-6, f"step {step}: {name} differs by {difference:.1e} of its largest"
@@ -54,29 +59,28 @@ def test_the_gradient_of_a_part_alone_is_another_one():
     assert (whole - half).abs().max() / whole.abs().max() > 0.05
 
 
-def test_losses_that_are_no_means_are_those_of_the_whole_batch(found):
-    one, *parts = (every["losses"] for every in found)
-    assert {"weighted", "focal", "dice", "binary_dice"} <= one.keys()
+def test_losses_that_are_no_means_are_those_of_the_whole_batch(one, parts):
+    assert {"weighted", "focal", "dice", "binary_dice"} <= one["losses"].keys()
     for part in parts:
-        for name, right in one.items():
-            torch.testing.assert_close(part[name], right, rtol=1e-9, atol=0)
+        for name, right in one["losses"].items():
+            torch.testing.assert_close(part["losses"][name], right, rtol=1e-9, atol=0)
 
 
-def test_scores_are_those_of_all_pictures(found):
-    one, *parts = (every["scores"] for every in found)
+@pytest.mark.parametrize("pictures", ["scores", "one"])
+def test_scores_are_those_of_all_pictures(pictures, one, parts):
     for part in parts:
-        for task, right in one.items():
-            assert part[task] == pytest.approx(right, rel=1e-6, nan_ok=True)
+        for task, right in one[pictures].items():
+            assert part[pictures][task] == pytest.approx(right, rel=1e-6, nan_ok=True)
 
 
-def test_fit_takes_the_steps_of_one_process(found):
+def test_fit_takes_the_steps_of_one_process_and_no_process_drifts_away(one, parts):
     """In float32, so to what that can tell."""
-    one, *parts = (every["fit"] for every in found)
-    assert torch.equal(parts[0]["weights"], parts[1]["weights"])
-    for part in parts:
-        torch.testing.assert_close(part["weights"], one["weights"], rtol=1e-3, atol=2e-5)
-        assert part["loss"] == pytest.approx(one["loss"], rel=1e-4)
-        assert part["abs"] == pytest.approx(one["abs"], rel=1e-3)
+    right = one["fit"]
+    for part in (every["fit"] for every in parts):
+        assert torch.equal(part["weights"], parts[0]["fit"]["weights"])
+        torch.testing.assert_close(part["weights"], right["weights"], rtol=1e-3, atol=2e-5)
+        assert part["loss"] == pytest.approx(right["loss"], rel=1e-4)
+        assert part["abs"] == pytest.approx(right["abs"], rel=1e-3)
 
 
 @pytest.mark.parametrize("whole", [True, False])

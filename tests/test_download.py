@@ -17,8 +17,8 @@ from voc_fixture import write_devkit
 
 from mtl_course.commands import download
 from mtl_course.commands.download import download_voc, extract
+from mtl_course.commands.scenes_voc import write_scenes_voc
 from mtl_course.datasets import VOC
-from mtl_course.datasets.scenes_voc import write_scenes_voc
 from mtl_course.errors import CourseError, MissingFile
 
 

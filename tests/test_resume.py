@@ -1,22 +1,26 @@
 """Nothing is lost: a run that is killed, stopped or refused, and what it leaves."""
 
+import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from mtl_course import models, training
 from mtl_course.datasets import Scenes
+from mtl_course.datasets.transforms import Jitter
 from mtl_course.errors import CourseError
-from mtl_course.training import state, trainer
+from mtl_course.training import keeper, objective, state, trainer
 
 HERE = Path(__file__).parent
 
@@ -201,8 +205,6 @@ def test_other_threads_are_mentioned(tmp_path, capsys):
 def test_random_states_come_back():
     import random
 
-    import numpy as np
-
     loader = Calling()
     kept = state.random_states(loader)
 
@@ -216,19 +218,20 @@ def test_random_states_come_back():
     assert draw() == drawn
 
 
+class Explosive(nn.Module):
+    """√ of 0 has a finite value and no finite gradient."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, x):
+        y = self.head(x)
+        return y + (y - y.detach()).square().sum().sqrt() if Explosive.armed else y
+
+
 def test_an_exploding_gradient_stops_before_the_step_and_names_task_batch_and_step(tmp_path):
     model = small()
-
-    class Explosive(nn.Module):
-        """√ of 0 has a finite value and no finite gradient."""
-
-        def __init__(self, head):
-            super().__init__()
-            self.head = head
-
-        def forward(self, x):
-            y = self.head(x)
-            return y + (y - y.detach()).square().sum().sqrt() if Explosive.armed else y
 
     model.heads["depth"] = Explosive(model.heads["depth"])
     Explosive.armed = False
@@ -250,3 +253,123 @@ def small_explosive(kind):
     model = small()
     model.heads["depth"] = kind(model.heads["depth"])
     return model
+
+
+@pytest.mark.parametrize("lr", [np.float64(3e-3), {"": np.float32(3e-3)}])
+def test_numbers_of_numpy_can_be_resumed(tmp_path, lr):
+    options = {"lr": lr, "clip": np.float32(1), "epochs": np.int64(2), "mean_weights": np.float64(0.5)}
+    whole, _ = fit(**options)
+    with pytest.raises(training.Interrupted):
+        fit(loader=Calling(6, lambda: os.kill(os.getpid(), signal.SIGINT)), checkpoint=tmp_path, **options)
+    assert same(fit(checkpoint=tmp_path, resume=True, **options)[0], whole)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"rule": "cagrad:c=0.4"}, {"rule": "cagrad:c=0.9"}, "its options of the rule is {'c': 0.4}"),
+        ({"rule": "cagrad:c=0.4"}, {"rule": "fairgrad:a=1"}, "its rule is cagrad, and here it is fairgrad"),
+        (
+            {"rule": "dynamic_average:temperature=1"},
+            {"rule": "dynamic_average:temperature=9"},
+            "its options of the rule",
+        ),
+        ({"weights": {"depth": 0.1}}, {"weights": {"depth": 9.0}}, "its weights is {'depth': 0.1}"),
+    ],
+)
+def test_a_state_of_another_rule_is_refused(tmp_path, before, after, told):
+    fit(checkpoint=tmp_path, epochs=1, **before)
+    with pytest.raises(CourseError, match=re.escape(told)):
+        fit(checkpoint=tmp_path, epochs=1, resume=True, **after)
+
+
+def test_a_signal_while_the_last_epoch_is_kept_is_told(tmp_path, monkeypatch):
+    kept = trainer.Keeper.keep
+
+    def interrupted(self, row):
+        kept(self, row)
+        if len(self.history) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(trainer.Keeper, "keep", interrupted)
+    with pytest.raises(training.Interrupted) as error:
+        fit(checkpoint=tmp_path)
+    assert error.value.signal == signal.SIGTERM
+    monkeypatch.undo()
+    assert same(fit(checkpoint=tmp_path, resume=True)[0], fit()[0])
+
+
+def test_a_run_with_draws_of_its_own_goes_on_after_a_stop_while_it_was_scored(tmp_path, monkeypatch):
+    """Scoring draws from torch's generator, and the epoch after it must not notice."""
+    scored = trainer.evaluate
+
+    def drawing(*arguments, **options):
+        torch.rand(3)
+        return scored(*arguments, **options)
+
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        return drawing(*arguments, **options)
+
+    monkeypatch.setattr(trainer, "evaluate", drawing)
+    whole, _ = fit(augment=Jitter(), epochs=3)
+    monkeypatch.setattr(trainer, "evaluate", interrupted)
+    with pytest.raises(training.Interrupted):
+        fit(augment=Jitter(), epochs=3, checkpoint=tmp_path)
+    monkeypatch.setattr(trainer, "evaluate", drawing)
+    assert same(fit(augment=Jitter(), epochs=3, checkpoint=tmp_path, resume=True)[0], whole)
+
+
+def test_a_sampler_with_a_generator_of_its_own_goes_on(tmp_path):
+    def loader(call=None):
+        generator = torch.Generator().manual_seed(4)
+        batches = DataLoader(DATA, 4, sampler=RandomSampler(DATA, generator=generator))
+        return Stopping(batches, call) if call else batches
+
+    class Stopping:
+        def __init__(self, batches, call):
+            self.batches, self.call, self.sampler = batches, call, batches.sampler
+
+        def __len__(self):
+            return len(self.batches)
+
+        def __iter__(self):
+            for k, one in enumerate(self.batches):
+                if k == 2:
+                    self.call()
+                yield one
+
+    whole, _ = fit(loader=loader())
+    with pytest.raises(training.Interrupted):
+        fit(loader=loader(lambda: os.kill(os.getpid(), signal.SIGINT)), checkpoint=tmp_path)
+    assert same(fit(loader=loader(), checkpoint=tmp_path, resume=True)[0], whole)
+
+
+def test_a_history_whose_names_need_quotes_reads_back(tmp_path):
+    rows = [{"epoch": 1, 'semantic.iou_a, "b"': 0.5}, {"epoch": 2, "depth.abs_error": 1.0}]
+    keeper.write_history(tmp_path, rows)
+    read = list(csv.DictReader((tmp_path / "history.csv").read_text().splitlines()))
+    assert [list(row) for row in read] == [["epoch", 'semantic.iou_a, "b"', "depth.abs_error"]] * 2
+    assert read[1]["depth.abs_error"] == "1.0" and read[1]['semantic.iou_a, "b"'] == ""
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_with_a_scaler_a_gradient_that_is_nan_stops_and_one_that_overflows_is_skipped(monkeypatch, broken):
+    """float16 is played in float32, which a CPU computes quickly: the scaler alone is what is tested."""
+    monkeypatch.setitem(objective.PRECISIONS, "fp16", torch.float32)
+    prepare = objective.Objective.prepare
+
+    def with_scaler(self, model, place):
+        prepare(self, model, place)
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4 if broken else 2.0**127)
+
+    monkeypatch.setattr(objective.Objective, "prepare", with_scaler)
+    model = small()
+    if broken:
+        model.heads["depth"] = Explosive(model.heads["depth"])
+        Explosive.armed = True
+        with pytest.raises(CourseError, match=r"epoch 1, batch 1: the gradient of depth is not finite"):
+            fit(model, precision="fp16")
+    else:
+        _, history = fit(model, precision="fp16", weights={"depth": 10.0}, epochs=4)
+        assert history[0]["skipped"] >= 1 and history[-1]["skipped"] == 0

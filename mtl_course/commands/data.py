@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from mtl_course.commands.download import VOC_FOLDER, download_voc
-from mtl_course.datasets.scenes_voc import write_scenes_voc
+from mtl_course.commands.scenes_voc import write_scenes_voc
 from mtl_course.errors import CourseError
 
 

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from torchvision.datasets.utils import check_integrity
 from tqdm.auto import tqdm
 
-from mtl_course.datasets.scenes_voc import VOC_FOLDER
+from mtl_course.commands.scenes_voc import VOC_FOLDER
 from mtl_course.datasets.voc import voc_pairs
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.files import is_disk_fault, reason, staged, told

@@ -31,6 +31,8 @@ def export(arguments: argparse.Namespace) -> None:
     size = arguments.size or recall(arguments.checkpoint).get("size") or SIZE
     # The padding of this network is computed from the size by Python code, in which torch.export would lose itself.
     any_size = not model.recipe["trunk"].startswith(LITE)
+    with torch.no_grad():
+        model(torch.zeros(1, 3, size, size))  # it says itself, in a sentence, what size it needs
     program = _program(model, list(tasks), size, any_size)
     kinds = {name: {"kind": task.kind, "classes": task.classes, "unit": task.unit} for name, task in tasks.items()}
     for key, value in {"mtl_course": __version__, "size": str(size), "tasks": json.dumps(kinds)}.items():

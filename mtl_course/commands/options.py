@@ -90,9 +90,11 @@ def recall(checkpoint: Path) -> dict[str, Any]:
     """
     file = checkpoint.with_name("config.yaml")
     config = read_yaml(file) if file.is_file() else {}
-    for name in ("size", "seed"):
-        if not isinstance(config.get(name) or 0, int):
-            raise CourseError(f"{file}: {name} is a whole number, and not {config[name]!r}")
+    kinds = {"size": int, "seed": int, "data": str, "root": str, "classes": str}
+    for name, kind in kinds.items():
+        if not isinstance(config.get(name, kind()), kind):
+            what = "a whole number" if kind is int else "a text"
+            raise CourseError(f"{file}: {name} is {what}, and not {config[name]!r}")
     return config
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from mtl_course import datasets, distributed, models, training
 from mtl_course.commands.evaluate import report
@@ -61,7 +61,7 @@ def _stop(number: int, _: object) -> None:
 
 def _command(out: Path) -> str:
     """What goes on with a run."""
-    processes = os.environ.get("WORLD_SIZE")
+    processes = os.environ.get("LOCAL_WORLD_SIZE")
     start = f"torchrun --nproc-per-node={processes}" if processes else "python"
     return f"{start} -m mtl_course train --resume --out {shlex.quote(str(out))}"
 
@@ -75,13 +75,14 @@ def _train(arguments: argparse.Namespace) -> None:
     if distributed.rank():  # the same model everywhere, and then draws of one's own
         torch.manual_seed(arguments.seed + distributed.rank())
     options = _options(arguments, model, fit.tasks)
+    pace = {"batch_size": arguments.batch_size, "workers": arguments.workers}
+    loaders = datasets.loader(fit, train=True, seed=arguments.seed, **pace), datasets.loader(select, **pace)
+    _try(model, select[0]["image"])
     if distributed.is_main():
         if not arguments.resume:
             write_whole(arguments.out / "config.yaml", _config(arguments))
         print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
               f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
-    pace = {"batch_size": arguments.batch_size, "workers": arguments.workers}
-    loaders = datasets.loader(fit, train=True, seed=arguments.seed, **pace), datasets.loader(select, **pace)
     training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options)
     talks = distributed.is_main()
     scores = training.evaluate(model, fit.tasks, datasets.loader(val, **pace), arguments.device, progress=talks)
@@ -102,8 +103,20 @@ def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
     try:
         options = {key: yaml.safe_load(text) for key, text in texts.items()}
         return models.build(arguments.model, arguments.trunk, tasks, **options)
-    except (TypeError, yaml.YAMLError) as error:
+    except CourseError:
+        raise
+    except (TypeError, ValueError, RuntimeError, yaml.YAMLError) as error:
         raise CourseError(f"the trunk {name} does not take {' '.join(words)}: {str(error).splitlines()[0]}") from error
+
+
+def _try(model: nn.Module, image: Tensor) -> None:
+    """Refuse a model that cannot answer a picture, before anything is written."""
+    try:
+        with torch.no_grad():
+            model.eval()(image[None])
+    except RuntimeError as error:
+        why = str(error).splitlines()[0]
+        raise CourseError(f"this model gives no answer to a picture {tuple(image.shape)}: {why}") from error
 
 
 def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict[str, Any]:

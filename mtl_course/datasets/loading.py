@@ -1,5 +1,6 @@
 """Batches of a data set, the same for one process and for the parts of several."""
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -52,5 +53,11 @@ def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0
     generator = torch.Generator().manual_seed(seed)
     order = RandomSampler(data, generator=generator) if train else SequentialSampler(data)
     options = {"num_workers": workers, "generator": generator, "timeout": PATIENCE if workers else 0}
-    options["pin_memory"] = torch.cuda.is_available()
+    options |= {"pin_memory": torch.cuda.is_available(), "worker_init_fn": _deaf}
     return DataLoader(data, batch_sampler=Parts(order, batch_size, whole=train), **options)
+
+
+def _deaf(_: int) -> None:
+    """A worker leaves signals to the process that reads from it, which saves before it stops."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

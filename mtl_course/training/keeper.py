@@ -1,5 +1,7 @@
 """What is kept of a run: the best and the last model, and the history."""
 
+import csv
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -87,8 +89,10 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 def write_history(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
     """The rows of `fit` as history.csv, a column a name, and history.json."""
-    lines = [history[0], *(row.values() for row in history)]
-    write_whole(folder / "history.csv", "".join(f"{','.join(map(str, line))}\n" for line in lines).encode())
+    names = list(dict.fromkeys(name for row in history for name in row))
+    rows = [[row.get(name, "") for name in names] for row in history]
+    csv.writer(text := io.StringIO(), lineterminator="\n").writerows([names, *rows])
+    write_whole(folder / "history.csv", text.getvalue().encode())
     write_whole(folder / "history.json", (json.dumps(list(history), indent=1) + "\n").encode())
 
 

@@ -63,8 +63,9 @@ def fit(
         monitor: "task.metric" that says which epoch is best; default the first task's own score.
         patience: stop after so many epochs without a better one.
         checkpoint: a folder for best.safetensors, last.safetensors, history.csv, history.json and state.pt.
-        resume: go on from state.pt there, on a CPU bit for bit. It is written after each epoch, every five minutes,
-            and on Ctrl-C and SIGTERM.
+        resume: go on from state.pt there, on a CPU bit for bit with as many workers and threads, if these draw from
+            the loader's or torch's generator and are not persistent. It is written after each epoch, every five
+            minutes, and on Ctrl-C and SIGTERM.
         progress: show a bar.
 
     Returns:
@@ -74,12 +75,15 @@ def fit(
 
     Raises:
         CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
-            a loss or gradient that is not finite (the weights are then those before the step), a rule that is defined
+            a loss or gradient that is not finite (no step was taken then), a rule that is defined
             at no step, a state of another run.
         Interrupted: after Ctrl-C or SIGTERM.
     """
     if not (batches := len(train_loader)) or epochs < 1:
         raise CourseError(f"fit needs epochs >= 1 and a batch of data, and got {epochs} epochs and {batches} batches")
+    # NumPy's numbers would be code in a state, and be refused there.
+    lr = {name: float(rate) for name, rate in lr.items()} if isinstance(lr, Mapping) else float(lr)
+    epochs, weight_decay, clip = int(epochs), float(weight_decay), None if clip is None else float(clip)
     if resume and checkpoint is None:
         raise CourseError("resume goes on from the state in a folder: name it as checkpoint")
     objective = Objective(tasks, rule, weights, omega, precision, wrt)
@@ -90,7 +94,8 @@ def fit(
     placed(model, place, compile)
     run = described(model, tasks, objective) | {
         "epochs": epochs, "batches an epoch": batches, "lr": lr, "weight decay": weight_decay, "clip": clip,
-        "mean_weights": mean_weights, "precision": precision, "monitor": keeper.monitor, "processes": world(),
+        "mean_weights": float(mean_weights), "precision": precision, "monitor": keeper.monitor,
+        "processes": world(), "scored": val_loader is not None,
     }  # fmt: skip
     trainer = Trainer(model, objective, descent, keeper, train_loader, val_loader, place, augment, run)
     if resume:
@@ -102,6 +107,7 @@ def fit(
                 while len(keeper.history) < epochs and not keeper.is_over(patience):
                     row = trainer.epoch(bar)
                     bar.set_postfix_str(f"{keeper.monitor} {row.get(keeper.monitor, math.nan):.3f}", refresh=False)
+                trainer.look()  # a signal while the last epoch was scored
         finally:
             keeper.restore(model)
     return keeper.history
@@ -110,9 +116,11 @@ def fit(
 def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict[str, Any]:
     """What a state must fit: the version, and the names and shapes of all that it fills."""
     rule = objective.rule
+    options = getattr(rule, "keywords", None) or {name: x for name, x in vars(rule).items() if isinstance(x, float)}
     return {
         "version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
         "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
         "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks.values()],
-        "rule": getattr(rule, "__name__", type(rule).__name__), "wrt": objective.wrt,
+        "rule": getattr(getattr(rule, "func", rule), "__name__", type(rule).__name__), "options of the rule": options,
+        "weights": objective.weights, "wrt": objective.wrt,
     }  # fmt: skip

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_course.balancing import LossRule, Rule, RuleNotDefined, fixed, make, multitask_backward, reads_of
+from mtl_course.distributed import gather
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import losses
 from mtl_course.tasks import Batch, Tasks
@@ -31,6 +32,7 @@ class Objective:
             raise CourseError(f"fixed weights are a rule of their own: give weights or the rule {rule!r}, not both")
         self.tasks, self.omega, self.dtype, self.wrt = tasks, omega, PRECISIONS[precision], wrt
         self.scaler: torch.amp.GradScaler | None = None
+        self.weights = {name: float(weight) for name, weight in (weights or {}).items()}
         try:
             self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
             if weights:
@@ -110,9 +112,12 @@ class Objective:
         for name, loss in terms.items():
             found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             blamed += [] if all(g.isfinite().all() for g in found if g is not None) else [name]
+        blamed = [name for name in terms if any(name in found for found in gather(blamed))]
+        if self.scaler and not blamed:
+            return  # the scale was too high
         values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
         raise CourseError(f"{where}: the gradient of {' and '.join(blamed) or 'Ω or the sum'} is not finite, though "
-                          f"the losses are ({values}); the weights are those before the step: lower lr, or look at "
+                          f"the losses are ({values}); no step was taken: lower lr, or look at "
                           "this batch")  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         raise MissingFile(f"there is no {path} to go on from: start without resume")
     digest, _, body = path.read_bytes().partition(b"\n")
     if digest.decode("latin1") != hashlib.sha256(body).hexdigest():
-        raise CourseError(f"{path} is damaged (its SHA-256 does not fit): remove it and start the run anew")
+        raise CourseError(f"{path} is damaged (its SHA-256 does not fit): move the folder away and start anew")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
         before = state["run"]
@@ -60,7 +60,7 @@ def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
         if before.get(name) != run[name]:
             was, now = before.get(name), run[name]
             raise CourseError(
-                f"{path} is of another run: its {name} is {was}, and here it is {now}: use another folder"
+                f"{path} is of another run: its {name} is {was!s:.90}, and here it is {now!s:.90}: use another folder"
             )
     return state
 
@@ -68,7 +68,7 @@ def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
 def random_states(loader: Iterable) -> dict[str, Any]:
     """Where all random draws of this process stand; those of a loader too, if it has a generator of its own."""
     kind, keys, *rest = np.random.get_state()
-    own = getattr(loader, "generator", None)
+    own = _generator(loader)
     return {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
@@ -76,6 +76,10 @@ def random_states(loader: Iterable) -> dict[str, Any]:
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         "loader": None if own is None else own.get_state(),
     }
+
+
+def _generator(loader: Iterable) -> torch.Generator | None:
+    return getattr(loader, "generator", None) or getattr(getattr(loader, "sampler", None), "generator", None)
 
 
 def set_random_states(states: Mapping[str, Any], loader: Iterable) -> None:
@@ -87,7 +91,7 @@ def set_random_states(states: Mapping[str, Any], loader: Iterable) -> None:
     if torch.cuda.is_available() and states["cuda"]:
         torch.cuda.set_rng_state_all(states["cuda"])
     if states["loader"] is not None:
-        loader.generator.set_state(states["loader"])
+        _generator(loader).set_state(states["loader"])
 
 
 @contextmanager

@@ -132,8 +132,7 @@ class Trainer:
             self.at["undefined"] += 1
             return row
         if not self.descent.step(self.objective.scaler):
-            if self.objective.scaler is None:
-                self.objective.refuse_exploded(self.model, batch, row, where)
+            self.objective.refuse_exploded(self.model, batch, row, where)
             self.at["skipped"].append(f"{where}: the gradients overflowed float16")
             return row
         self.objective.after_step(self.model, batch, terms, where)
@@ -152,7 +151,9 @@ class Trainer:
         self.saved_at = time.monotonic()
         if self.keeper.folder is None:
             return
-        stands = distributed.gather({"at": self.at, "now": self.scoring or state.random_states(self.loader)})
+        seen = {name: torch.stack(values).cpu() if values else None for name, values in self.at["seen"].items()}
+        now = self.scoring or state.random_states(self.loader)
+        stands = distributed.gather({"at": self.at | {"seen": seen}, "now": now})
         if distributed.is_main():
             moving = {"descent": self.descent.state_dict(), "objective": self.objective.state_dict()}
             kept = {"history": self.keeper.history, "threads": torch.get_num_threads()}
@@ -165,6 +166,9 @@ class Trainer:
         self.objective.load_state_dict(found["objective"])
         self.keeper.recall(found["history"])
         self.at, self.now = found["stands"][distributed.rank()].values()
+        for name, values in self.at["seen"].items():  # the losses are where the model is, α is on the CPU
+            place = self.place if name.startswith("loss/") else "cpu"
+            self.at["seen"][name] = [] if values is None else list(values.to(place).unbind())
         if self.at["random"] is None:  # between two epochs
             state.set_random_states(self.now, self.loader)
             self.now = None
