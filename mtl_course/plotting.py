@@ -23,7 +23,7 @@ MARKERS = "os^Dv*PX"
 
 
 def show(fig: "Figure", alt: str, caption: str | None = None, dpi: int = 80) -> None:
-    """Show a figure in a notebook as a PNG that carries its alt sentence, and close it.
+    """Show a figure in a notebook as a PNG, or JPEG with photographs, that carries its alt sentence, and close it.
 
     Args:
         fig: drawn by matplotlib.
@@ -36,15 +36,15 @@ def show(fig: "Figure", alt: str, caption: str | None = None, dpi: int = 80) -> 
 
     if not alt.strip():
         raise CourseError("show needs alt: one sentence that says what the figure shows")
-    drawn, png = io.BytesIO(), io.BytesIO()
+    drawn, kept = io.BytesIO(), io.BytesIO()
     fig.savefig(drawn, format="png", dpi=dpi, bbox_inches="tight")
     plt.close(fig)
     image = Image.open(drawn).convert("RGB")
-    if image.getcolors(4096):  # lines and text, no photograph: a palette halves the bytes and shows the same
-        image = image.quantize(256, dither=Image.Dither.NONE)
-    image.save(png, "PNG", optimize=True)
-    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
-    display(data, raw=True, metadata={"image/png": {"alt": alt}})
+    kind = "png" if image.getcolors(16_000) else "jpeg"  # lines, masks and text; or photographs, where PNG is large
+    image = image.quantize(256, dither=Image.Dither.NONE) if image.getcolors(4096) else image  # shows the same
+    image.save(kept, kind, optimize=kind == "png", quality=90, subsampling=0)
+    data = {f"image/{kind}": base64.b64encode(kept.getvalue()).decode(), "text/plain": alt}
+    display(data, raw=True, metadata={f"image/{kind}": {"alt": alt}})
     if caption:
         display(Markdown(caption))
 

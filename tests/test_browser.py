@@ -29,7 +29,7 @@ def stored_pictures(name: str) -> int:
     """How many pictures the committed lesson shows."""
     cells = nbformat.read(ROOT / "notebooks" / name, as_version=4).cells
     outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
+    return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
 
 
 @pytest.mark.parametrize("name", LESSONS)

@@ -368,6 +368,14 @@ def test_an_interrupted_run_says_the_command_that_ends_as_if_nothing_had_been(nu
         assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("channels", ["[-8]", "[8.5]", "[0]", "no"])
+def test_channels_that_make_no_network_are_told_before_anything_is_written(channels, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", *QUICK, "--trunk-option", f"channels={channels}", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("mtl_course: ") and said.count("\n") == 1 and not out.exists()
+
+
 def test_resume_takes_the_options_of_the_run_and_refuses_others(run, capsys):
     assert main(["train", "--resume", "--out", str(run)]) == 0
     capsys.readouterr()

@@ -1,6 +1,7 @@
 """Two or three processes, each with a part of the batch, find what one process finds on all of it."""
 
 import os
+import signal
 import subprocess
 import sys
 from itertools import zip_longest
@@ -112,6 +113,16 @@ def test_one_process_reads_what_a_data_loader_reads():
     again = datasets.loader(data, 4, train=True, seed=1)
     assert list(map(str, again)) != list(map(str, again)), "every epoch has an order of its own"
     assert [x.tolist() for (x,) in datasets.loader(data, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_leave_signals_to_the_process_that_reads(number):
+    """A terminal or a scheduler sends one to all processes; the reader saves, and needs its workers until then."""
+    batches = iter(datasets.loader(TensorDataset(torch.arange(12)), 2, workers=2))
+    next(batches)
+    for worker in batches._workers:
+        os.kill(worker.pid, number)
+    assert len(list(batches)) == 5
 
 
 def test_alone_nothing_is_exchanged():

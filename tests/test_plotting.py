@@ -26,6 +26,16 @@ def shown(monkeypatch):
     return calls
 
 
+def test_show_gives_a_photograph_as_jpeg(shown):
+    fig, ax = plt.subplots(figsize=(4, 4))
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    ax.imshow(noise)
+    plotting.show(fig, "Noise.")
+    data, options = shown[0]
+    assert options["metadata"] == {"image/jpeg": {"alt": "Noise."}}
+    assert Image.open(io.BytesIO(base64.b64decode(data["image/jpeg"]))).format == "JPEG"
+
+
 def test_show_gives_a_png_with_its_alt_sentence_and_closes_the_figure(shown):
     fig = plotting.curves({"a": [1, 2], "b": [2, 1]}, "step", "loss")
     plotting.show(fig, "Two lines cross.", "Read it from left to right.")

@@ -57,7 +57,8 @@ def _of_one_output(output: dict) -> Iterator[str]:
         yield "printed to stderr: " + "".join(output["text"])[:80]
     if "application/vnd.jupyter.widget-view+json" in data:
         yield "holds a widget view, which needs a live kernel"
-    if "image/png" in data and not output.get("metadata", {}).get("image/png", {}).get("alt", "").strip():
+    kinds = [kind for kind in data if kind.startswith("image/")]
+    if not all(output.get("metadata", {}).get(kind, {}).get("alt", "").strip() for kind in kinds):
         yield "shows a picture without an alt sentence (use plotting.show(figure, alt=...))"
 
 
