@@ -14,6 +14,7 @@ ORDER = [
     "errors",
     "files",
     "spec",
+    "distributed",
     "formula",
     "losses",
     "metrics",
@@ -26,7 +27,13 @@ ORDER = [
     "plotting",
     "doctor",
     "commands",
+    "__main__",
 ]
+
+
+def test_every_module_has_its_place_in_the_order():
+    found = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert found - {"__init__"} == set(ORDER)
 
 
 def loaded_after(code):

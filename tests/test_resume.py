@@ -274,7 +274,7 @@ def test_numbers_of_numpy_can_be_resumed(tmp_path, lr):
             {"rule": "dynamic_average:temperature=9"},
             "its options of the rule",
         ),
-        ({"weights": {"depth": 0.1}}, {"weights": {"depth": 9.0}}, "its weights is {'depth': 0.1}"),
+        ({"weights": {"depth": 0.1}}, {"weights": {"depth": 9.0}}, "its options of the rule is {'alpha': [1.0, 0.1]}"),
     ],
 )
 def test_a_state_of_another_rule_is_refused(tmp_path, before, after, told):

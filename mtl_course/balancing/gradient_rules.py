@@ -38,7 +38,7 @@ def fixed(alpha: Sequence[float]) -> Callable[[Tensor], Tensor]:
             raise ValueError(f"fixed has weights for {len(weights)} tasks, and there are {len(gramian)}")
         return torch.as_tensor(weights).to(gramian.device, gramian.dtype)
 
-    rule.reads, rule.__name__ = "nothing", "fixed"
+    rule.reads, rule.__name__, rule.keywords = "nothing", "fixed", {"alpha": weights.tolist()}
     return rule
 
 

@@ -24,6 +24,7 @@ from mtl_course.files import write_whole
 from mtl_course.models.sharing import TRUNKS
 from mtl_course.tasks import Tasks
 
+# Flags that are arguments of fit, and of Objective, by the same name.
 FOR_FIT = ("epochs", "weight_decay", "clip", "mean_weights", "device", "compile", "monitor", "patience", "resume")
 FOR_OBJECTIVE = ("rule", "wrt", "precision")
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, Sequen
 from mtl_course.distributed import rank, world
 from mtl_course.errors import CourseError
 
-PATIENCE = 120  # seconds that a worker may take for a batch
+TIMEOUT = 120  # seconds that a worker may take for a batch
 
 
 class Parts(Sampler[list[int]]):
@@ -49,10 +49,15 @@ def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0
         train: draw the order.
         seed: of the order.
         workers: processes that read ahead; 0 reads when a batch is asked for.
+
+    To learn from, a last batch that has no picture for each process is left out.
+
+    Raises:
+        CourseError: if `batch_size` is smaller than the number of processes.
     """
     generator = torch.Generator().manual_seed(seed)
     order = RandomSampler(data, generator=generator) if train else SequentialSampler(data)
-    options = {"num_workers": workers, "generator": generator, "timeout": PATIENCE if workers else 0}
+    options = {"num_workers": workers, "generator": generator, "timeout": TIMEOUT if workers else 0}
     options |= {"pin_memory": torch.cuda.is_available(), "worker_init_fn": _deaf}
     return DataLoader(data, batch_sampler=Parts(order, batch_size, whole=train), **options)
 

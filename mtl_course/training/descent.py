@@ -19,6 +19,7 @@ class Descent:
 
     Attributes:
         scored: the model to score and keep: the one trained, or the mean of its weights.
+        moving: the names of the parts that a state holds.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Descent:
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, [g["lr"] for g in groups], total_steps=steps
         )
-        self.model, self.steps, self.done, self.clip = model, steps, 0, clip or math.inf
+        self.model, self.clip = model, clip or math.inf
         self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model
         self.moving = ("model", "optimizer", "schedule", "mean")[: 4 if self.mean else 3]
@@ -63,18 +64,16 @@ class Descent:
             self.optimizer.step()
         if finite:
             self.schedule.step()
-            self.done += 1
             if self.mean is not None:
                 self.mean.update_parameters(self.model)
         return finite
 
     def state_dict(self) -> dict[str, Any]:
-        """All that moves, the parameters too."""
-        return {name: getattr(self, name).state_dict() for name in self.moving} | {"done": self.done}
+        """All that moves, the parameters too; between two steps, so `.grad` is not in it."""
+        return {name: getattr(self, name).state_dict() for name in self.moving}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where `state_dict` stood."""
-        self.done = state["done"]
         for name in self.moving:
             getattr(self, name).load_state_dict(state[name])
 

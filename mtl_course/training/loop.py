@@ -65,7 +65,8 @@ def fit(
         checkpoint: a folder for best.safetensors, last.safetensors, history.csv, history.json and state.pt.
         resume: go on from state.pt there, on a CPU bit for bit with as many workers and threads, if these draw from
             the loader's or torch's generator and are not persistent. It is written after each epoch, every five
-            minutes, and on Ctrl-C and SIGTERM.
+            minutes, and on Ctrl-C and SIGTERM. Model, rule and rates are compared with the state; the losses and Ω by
+            their names; `augment` and the data are not: give the same.
         progress: show a bar.
 
     Returns:
@@ -93,15 +94,15 @@ def fit(
     keeper = Keeper(descent.scored, tasks, monitor, checkpoint)
     placed(model, place, compile)
     run = described(model, tasks, objective) | {
-        "epochs": epochs, "batches an epoch": batches, "lr": lr, "weight decay": weight_decay, "clip": clip,
+        "epochs": epochs, "batches an epoch": batches, "lr": lr, "weight_decay": weight_decay, "clip": clip,
         "mean_weights": float(mean_weights), "precision": precision, "monitor": keeper.monitor,
         "processes": world(), "scored": val_loader is not None,
     }  # fmt: skip
     trainer = Trainer(model, objective, descent, keeper, train_loader, val_loader, place, augment, run)
     if resume:
         trainer.resume()
-    silent = not (progress and is_main())
-    with tqdm(total=descent.steps, initial=descent.done, disable=silent, unit="step", mininterval=0.5) as bar:
+    silent, done = not (progress and is_main()), len(keeper.history) * batches + trainer.at["batches"]
+    with tqdm(total=epochs * batches, initial=done, disable=silent, unit="batch", mininterval=0.5) as bar:
         try:
             with signals_noted() as trainer.signals:
                 while len(keeper.history) < epochs and not keeper.is_over(patience):
@@ -114,13 +115,17 @@ def fit(
 
 
 def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict[str, Any]:
-    """What a state must fit: the version, and the names and shapes of all that it fills."""
+    """What a state must fit: the version, the names and shapes of all that it fills, and what is minimised, by name."""
     rule = objective.rule
     options = getattr(rule, "keywords", None) or {name: x for name, x in vars(rule).items() if isinstance(x, float)}
     return {
         "version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
         "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
-        "tasks": [[task.name, task.kind, list(task.classes)] for task in tasks.values()],
-        "rule": getattr(getattr(rule, "func", rule), "__name__", type(rule).__name__), "options of the rule": options,
-        "weights": objective.weights, "wrt": objective.wrt,
+        "tasks": [[task.name, task.kind, list(task.classes), _name(task.loss)] for task in tasks.values()],
+        "rule": _name(rule), "options of the rule": options, "omega": _name(objective.omega), "wrt": objective.wrt,
     }  # fmt: skip
+
+
+def _name(function: object) -> str:
+    function = getattr(function, "func", function)  # of a partial
+    return getattr(function, "__name__", type(function).__name__)

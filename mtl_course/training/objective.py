@@ -32,7 +32,6 @@ class Objective:
             raise CourseError(f"fixed weights are a rule of their own: give weights or the rule {rule!r}, not both")
         self.tasks, self.omega, self.dtype, self.wrt = tasks, omega, PRECISIONS[precision], wrt
         self.scaler: torch.amp.GradScaler | None = None
-        self.weights = {name: float(weight) for name, weight in (weights or {}).items()}
         try:
             self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
             if weights:

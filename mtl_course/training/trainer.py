@@ -29,8 +29,9 @@ SAVE_EVERY = 300.0  # seconds between two states within an epoch
 class Trainer:
     """What `fit` drives; see there for the arguments.
 
-    Where a run stands is `keeper.history` and, within an epoch, `at`: the batches that are done, what was seen in them,
-    and where the random draws stood before the first of them.
+    Where a run stands is `keeper.history` and, within an epoch, `at`: the batches that are done, what was seen in them
+    (loss/TASK and alpha/TASK), the steps skipped, the learning rate of the first of them, and where the random draws
+    stood before it.
 
     Args:
         run: what this run is; a state of another one does not fit.
@@ -55,8 +56,8 @@ class Trainer:
     def begin(self) -> None:
         """Stand before the first batch of an epoch."""
         seen = {f"{what}/{name}": [] for what in ("loss", "alpha") for name in self.tasks}
-        # Skipped steps, and why; undefined are those of them where the rule was not defined.
         self.scoring: dict[str, Any] | None = None  # random states before the model is scored, which draws too
+        # Skipped steps, and why; undefined are those of them where the rule was not defined.
         self.at = {"batches": 0, "random": None, "seen": seen, "skipped": [], "undefined": 0}
 
     def epoch(self, bar: tqdm) -> Row:
