@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 
 from mtl_course.balancing import LossRule, Rule
@@ -36,9 +37,7 @@ class Descent:
         # Fused is one kernel; the parameters of a rule are on the CPU.
         on_cuda = next(model.parameters()).is_cuda and not learned
         self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=on_cuda or None)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, [g["lr"] for g in groups], total_steps=steps
-        )
+        self.schedule = OneCycleLR(self.optimizer, [group["lr"] for group in groups], total_steps=steps)
         self.model, self.clip = model, clip or math.inf
         self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model

@@ -63,9 +63,8 @@ def checked(batch: Batch, tasks: Tasks, where: str) -> dict[str, Tensor]:
     """The image and the targets of a batch on the CPU; on a GPU a wrong class id would end the process."""
     images = batch.get("image") if isinstance(batch, Mapping) else None
     if not isinstance(images, Tensor) or images.dtype != torch.float32 or images.ndim != 4:
-        kind = (
-            (images.dtype, *images.shape) if isinstance(images, Tensor) else type(batch if images is None else images)
-        )
+        found = batch if images is None else images
+        kind = (found.dtype, *found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise CourseError(f"{where}: expected is a dict with 'image', float32 (B, 3, H, W) in [0, 1], not {kind}")
     wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
     for name in list(wanted)[1:]:  # without the image
