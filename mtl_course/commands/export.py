@@ -22,13 +22,13 @@ LIMIT = 1e-3  # largest difference from PyTorch, as a share of the range of the 
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a checkpoint as ONNX, once onnxruntime gives the answers that PyTorch gives."""
+    model, tasks = training.load(arguments.checkpoint)
+    size = arguments.size or recall(arguments.checkpoint).get("size") or SIZE
     try:
         import onnxruntime
         import onnxscript  # noqa: F401, which torch.onnx needs
     except ImportError as error:
         raise CourseError(f"{error.name} is missing: pip install 'mtl_course[export]'") from error
-    model, tasks = training.load(arguments.checkpoint)
-    size = arguments.size or recall(arguments.checkpoint).get("size") or SIZE
     # The padding of this network is computed from the size by Python code, in which torch.export would lose itself.
     any_size = not model.recipe["trunk"].startswith(LITE)
     with torch.no_grad():
