@@ -110,14 +110,15 @@ def check_disk() -> Row:
 
 
 def check_widgets() -> Row:
-    """JupyterLab finds the part of ipywidgets that runs in the browser."""
+    """JupyterLab finds those parts of ipywidgets and anywidget that run in the browser."""
     from jupyter_core.paths import jupyter_path
 
-    for folder in jupyter_path("labextensions"):
-        if Path(folder, "@jupyter-widgets", "jupyterlab-manager", "package.json").is_file():
-            return Row("ok", "widgets", f"ipywidgets {metadata.version('ipywidgets')} and its front end")
-    mend = "pip install --force-reinstall jupyterlab_widgets, in this environment; then reload JupyterLab's page."
-    return Row("fail", "widgets", "JupyterLab will not find the front end of ipywidgets: sliders stay invisible", mend)
+    parts = {"jupyterlab_widgets": "@jupyter-widgets/jupyterlab-manager", "anywidget": "anywidget"}
+    for package, part in parts.items():
+        if not any(Path(folder, part, "package.json").is_file() for folder in jupyter_path("labextensions")):
+            mend = f"pip install --force-reinstall {package}, in this environment; then reload JupyterLab's page."
+            return Row("fail", "widgets", f"JupyterLab will not find the front end of {package}: no viewer shows", mend)
+    return Row("ok", "widgets", f"ipywidgets {metadata.version('ipywidgets')}, anywidget, and their front ends")
 
 
 def check_kernel() -> Row:

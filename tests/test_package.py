@@ -25,6 +25,7 @@ ORDER = [
     "training",
     "records",
     "plotting",
+    "widgets",
     "doctor",
     "commands",
     "__main__",

@@ -1,0 +1,160 @@
+"""What all viewers share: JavaScript that draws, bytes sent once, a static fallback, and a page that needs no kernel."""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+from numpy import ndarray as Array
+from PIL import Image
+from torch import Tensor
+
+from mtl_course.errors import CourseError
+from mtl_course.files import write_whole
+from mtl_course.tasks import IGNORE_COLOR, PALETTE
+
+
+def source(name: str) -> str:
+    """A file of the folder js."""
+    return resources.files(__package__).joinpath("js", name).read_text(encoding="utf-8")
+
+
+class Viewer(anywidget.AnyWidget):
+    """A canvas with controls, drawn in the browser; the kernel is not asked again.
+
+    A subclass names its JavaScript in `script`, puts what is sent into traits, and gives `frames` for the fallback.
+    """
+
+    script = ""
+    data = traitlets.Dict().tag(sync=True)  # what is drawn, as numbers, texts and bytes; never changes
+    settings = traitlets.Dict().tag(sync=True)  # where the controls stand; the browser writes it too
+
+    def __init_subclass__(cls, **options: object):
+        if "script" in cls.__dict__:  # a viewer; the library makes subclasses of its own too
+            cls._esm = source("common.js") + source(cls.script)
+            cls._css = source("viewer.css")
+        super().__init_subclass__(**options)
+
+    def frames(self) -> list[tuple[Array, str]]:
+        """Pictures for where no front end loads: uint8 (H, W, 3), and a sentence that says what each shows."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The live viewer; and, for GitHub, the site, an exported page or a notebook without trust, its pictures."""
+        data, metadata = super()._repr_mimebundle_(**options)
+        frames = self.frames()
+        return data | {"text/html": fallback(frames), "text/plain": frames[0][1]}, metadata
+
+    def save_html(self, path: str | Path, title: str = "Viewer") -> Path:
+        """Write the viewer as one page that works without Jupyter, kernel and network.
+
+        Raises:
+            CourseError: if the file cannot be written.
+        """
+        state = json.dumps({"data": _packed(self.data), "settings": self.settings})
+        fill = {
+            "TITLE": html.escape(title),
+            "STYLE": self._css,
+            "STATE": base64.b64encode(state.encode()).decode(),
+            "MODULE": base64.b64encode(str(self._esm).encode()).decode(),
+        }
+        page = source("page.html")
+        for name, text in fill.items():
+            page = page.replace(f"{{{{{name}}}}}", text)
+        return write_whole(path, page.encode())
+
+
+def _packed(value: Any) -> Any:
+    """Bytes inside dicts and lists as {"base64": text}, which JSON can hold."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, dict):
+        return {key: _packed(one) for key, one in value.items()}
+    return [_packed(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def fallback(frames: Sequence[tuple[Array, str]]) -> str:
+    """Pictures side by side in a box that scrolls, with a native slider where scripts run.
+
+    Args:
+        frames: uint8 (H, W, 3), and a sentence each.
+    """
+    images = "".join(
+        f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_png(picture)}" style="flex:none;image-rendering:'
+        'pixelated;max-width:100%;scroll-snap-align:start">'
+        for picture, alt in frames
+    )
+    slide = "const box=this.previousElementSibling;box.scrollLeft=box.children[this.value].offsetLeft-box.offsetLeft"
+    slider = f'<input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="picture" oninput="{slide}">'
+    return (
+        '<figure class="mtl-fallback"><div style="display:flex;gap:8px;overflow-x:auto;scroll-snap-type:x mandatory" '
+        f'tabindex="0" role="group" aria-label="pictures">{images}</div>{slider if len(frames) > 1 else ""}'
+        f"<figcaption>{html.escape(frames[0][1])} Live in a running Jupyter.</figcaption></figure>"
+    )
+
+
+def _png(picture: Array) -> str:
+    image = Image.fromarray(np.ascontiguousarray(picture))
+    image = image.quantize(64, dither=Image.Dither.NONE)
+    image.save(out := io.BytesIO(), "png", optimize=True)
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def look(classes: Sequence[str]) -> dict[str, Any]:
+    """Names and colours of classes, as the browser needs them."""
+    return {
+        "classes": [str(name) for name in classes],
+        "colors": [PALETTE[k % len(PALETTE)] for k in range(len(classes))],
+        "ignoreColor": IGNORE_COLOR,
+    }
+
+
+def pixels(image: Tensor | Array, where: str) -> Array:
+    """A picture as uint8 (H, W, 3).
+
+    Args:
+        image: (3, H, W), uint8, or float in [0, 1].
+        where: named in the error.
+
+    Raises:
+        CourseError: if it has another form.
+    """
+    found = torch.as_tensor(np.asarray(image))
+    if found.ndim != 3 or len(found) != 3 or not found.numel():
+        raise CourseError(f"{where} should be a picture (3, H, W), and is {tuple(found.shape)}")
+    if found.is_floating_point():
+        if not (found.isfinite().all() and found.min() >= 0 and found.max() <= 1):
+            raise CourseError(f"{where} is a picture of floats, which should lie in [0, 1]: divide bytes by 255")
+        found = (found * 255).round().byte()
+    if found.dtype != torch.uint8:
+        raise CourseError(f"{where} should be uint8, or float in [0, 1], and is {str(found.dtype)[6:]}")
+    return found.permute(1, 2, 0).contiguous().numpy()
+
+
+def class_ids(mask: Tensor | Array, shape: tuple[int, int], known: int, where: str) -> Array:
+    """A mask as uint8 (H, W).
+
+    Args:
+        mask: whole numbers (H, W): class ids, or 255 = ignore.
+        shape: (H, W) that it must have.
+        known: number of classes.
+        where: named in the error.
+
+    Raises:
+        CourseError: if it has another form or holds another id.
+    """
+    found = np.asarray(mask)
+    if found.dtype.kind not in "iub" or found.shape != shape:
+        kind = f"{found.dtype} {found.shape}"
+        raise CourseError(f"{where} should be whole numbers {shape}, as its picture is large, and is {kind}")
+    if len(bad := found[((found < 0) | (found >= known)) & (found != 255)]):
+        raise CourseError(f"{where} holds the class id {bad.flat[0]}; expected are 0 to {known - 1}, or 255 = ignore")
+    return np.ascontiguousarray(found.astype(np.uint8))

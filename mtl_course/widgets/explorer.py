@@ -1,0 +1,161 @@
+"""MaskExplorer: pictures with truth, predictions and probabilities, to compare, question and edit."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import traitlets
+from numpy import ndarray as Array
+from torch import Tensor
+
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.widgets import render
+from mtl_course.widgets.base import Viewer, class_ids, look, pixels
+
+Pictures = Sequence[Tensor | Array] | Tensor | Array  # N of one or of several sizes
+
+
+class MaskExplorer(Viewer):
+    """One canvas for masks: opacity, classes, errors, a divider, a threshold, zoom, a cursor, a brush.
+
+    Everything is sent to the browser once and drawn there. What is drawn with the brush comes back: `drawing(i)`.
+
+    Args:
+        images: N pictures (3, H, W), uint8 or float in [0, 1]; each may have its own size.
+        truth: N masks of class ids (H, W), 255 = ignore; None where nobody has labelled the pictures.
+        prediction: N masks; default the classes of the greatest probability, if those are given.
+        probabilities: N times (K, H, W), floats in [0, 1]; sent as bytes for every second row and column.
+        classes: K names, by class id.
+        second: N masks of a second model, to be compared.
+        names: of the pictures; default their numbers.
+        models: how the first and the second prediction are called.
+        title: what the viewer shows, for those who do not see it.
+        settings: where the controls stand at first, see `render.Settings`.
+
+    Raises:
+        CourseError: if counts, sizes, dtypes, class ids, probabilities or settings do not fit; nothing is sent then.
+    """
+
+    script = "explorer.js"
+    drawings = traitlets.Dict().tag(sync=True)  # bytes by number of the picture, as the browser sends them
+
+    def __init__(
+        self,
+        images: Pictures,
+        truth: Pictures | None = None,
+        prediction: Pictures | None = None,
+        probabilities: Pictures | None = None,
+        *,
+        classes: Sequence[str],
+        second: Pictures | None = None,
+        names: Sequence[str] | None = None,
+        models: Sequence[str] = ("prediction", "second model"),
+        title: str = "Pictures and their masks",
+        **settings: Any,
+    ):
+        if not 1 <= len(classes) <= 255 or not len(images):
+            raise CourseError(f"expected are a picture or more and 1 to 255 classes, not {len(images)}, {len(classes)}")
+        given = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
+        given |= {"names": names}
+        for name, values in given.items():
+            if values is not None and len(values) != len(images):
+                raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: both need the same number")
+        samples = [
+            _sample(k, image, classes, {name: values[k] for name, values in given.items() if values is not None})
+            for k, image in enumerate(images)
+        ]
+        data = {"look": look(classes), "samples": samples, "names": [str(m) for m in models], "title": title}
+        super().__init__(data=data, settings=asdict(_chosen(samples[0], classes, settings, len(samples))))
+
+    def drawing(self, sample: int = 0) -> Array:
+        """The mask drawn over a picture: class ids, 255 where nothing is drawn; uint8 (H, W)."""
+        one = self.data["samples"][sample]
+        drawn = self.drawings.get(str(sample), b"\xff" * (one["width"] * one["height"]))
+        return np.frombuffer(bytes(drawn), np.uint8).reshape(one["height"], one["width"]).copy()
+
+    def painted(self, sample: int | None = None, **settings: Any) -> Array:
+        """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
+        now = replace(render.Settings(**self.settings), **settings)
+        number = now.sample if sample is None else sample
+        image, masks, probabilities = unpacked(self.data["samples"][number])
+        masks["drawing"] = self.drawing(number)
+        return render.paint(image, masks, now, probabilities, self.data["look"]["colors"])
+
+    def frames(self) -> list[tuple[Array, str]]:
+        """The first pictures, each beside its masks."""
+        told = {"truth": "the truth", "prediction": self.data["names"][0], "second": self.data["names"][1]}
+        frames = []
+        for number, one in enumerate(self.data["samples"][:4]):
+            views = ["picture", *[name for name in told if one[name] is not None]]
+            step = max(1, max(one["height"], one["width"]) // 160)
+            parts = [self.painted(number, left=view, right=None)[::step, ::step] for view in views]
+            large = max(1, 128 // parts[0].shape[0])
+            strip = np.concatenate(parts, axis=1).repeat(large, 0).repeat(large, 1)
+            seen = ", ".join(["the picture", *[told[view] for view in views[1:]]])
+            frames.append((strip, f"{self.data['title']}. {one['name']}: {seen}."))
+        return frames
+
+
+def unpacked(sample: dict[str, Any]) -> tuple[Array, dict[str, Array], Array | None]:
+    """Picture, masks and probabilities of a sample as it is sent."""
+    height, width = sample["height"], sample["width"]
+    image = np.frombuffer(sample["image"], np.uint8).reshape(height, width, 3)
+    names = [name for name in ("truth", "prediction", "second") if sample[name] is not None]
+    masks = {name: np.frombuffer(sample[name], np.uint8).reshape(height, width) for name in names}
+    half = ((height + 1) // 2, (width + 1) // 2)
+    sent = sample["probabilities"]
+    return image, masks, None if sent is None else np.frombuffer(sent, np.uint8).reshape(-1, *half)
+
+
+def _sample(number: int, image: Tensor | Array, classes: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
+    """One picture with what is known of it, checked, as bytes."""
+    picture = pixels(image, f"picture {number}")
+    shape = picture.shape[:2]
+    sample = {
+        "name": str(given.pop("names", number)),
+        "height": shape[0],
+        "width": shape[1],
+        "image": picture.tobytes(),
+    }
+    probabilities = given.pop("probabilities", None)
+    if probabilities is not None:
+        values = torch.as_tensor(np.asarray(probabilities))
+        if values.shape != (len(classes), *shape) or not values.is_floating_point():
+            expected = f"floats {(len(classes), *shape)}"
+            raise CourseError(f"probabilities of picture {number} should be {expected}, and are {tuple(values.shape)}")
+        if not (values.isfinite().all() and values.min() >= 0 and values.max() <= 1):
+            raise CourseError(f"probabilities of picture {number} should lie in [0, 1]: use softmax(1) of the logits")
+        given.setdefault("prediction", values.argmax(0))
+        half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
+        probabilities = (half * 255).round().byte().numpy().tobytes()
+    masks = {
+        name: class_ids(given[name], shape, len(classes), f"{name} of picture {number}").tobytes()
+        if name in given
+        else None
+        for name in ("truth", "prediction", "second")
+    }
+    return sample | masks | {"probabilities": probabilities}
+
+
+def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any], samples: int) -> render.Settings:
+    """The settings at first: those given, and what suits the data."""
+    refuse_unknown("setting", given, [one.name for one in fields(render.Settings)])
+    there = {"picture", "drawing", *[name for name in ("truth", "prediction", "second") if first[name] is not None]}
+    there |= {"errors"} if "truth" in there else set()
+    left = next(name for name in ("prediction", "truth", "picture") if name in there)
+    scored = next(name for name in ("prediction", "second", "drawing") if name in there)
+    clear = str(classes[0]) in ("background", "inside")
+    usual = {"left": left, "scored": scored, "chosen": min(1, len(classes) - 1)}
+    usual["visible"] = (not clear, *[True] * len(classes))
+    chosen = replace(render.Settings(), **{**usual, **given})
+    refuse_unknown("view", [view for view in (chosen.left, chosen.right) if view is not None], sorted(there))
+    limits = {"sample": samples, "chosen": len(classes)}
+    for name, limit in limits.items():
+        if getattr(chosen, name) not in range(limit):
+            raise CourseError(f"{name} is a number from 0 to {limit - 1}, not {getattr(chosen, name)!r}")
+    if len(chosen.visible) != len(classes) + 1:
+        raise CourseError(f"visible needs {len(classes) + 1} switches, one a class and one for ignored pixels")
+    return chosen

@@ -1,0 +1,205 @@
+// What all viewers share. Each viewer's own file is appended to this one; together they are one module.
+
+const IGNORE = 255, HIT = 1, FALSE_ALARM = 2, MISS = 3;  // see render.py
+const ERROR_COLORS = ["", "#009e73", "#e69f00", "#8c00ff"];
+const ERROR_NAMES = ["", "true positive", "false positive", "false negative"];
+const FOCUSABLE = ["INPUT", "SELECT", "BUTTON", "CANVAS"];
+
+/** An element. Children that are texts stay texts: nothing is ever read as HTML. */
+function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (typeof value === "boolean") element.toggleAttribute(name, value);
+    else element.setAttribute(name, value);
+  }
+  // JupyterLab would take arrow keys and letters for itself.
+  if (FOCUSABLE.includes(element.tagName) || "tabindex" in attributes)
+    element.setAttribute("data-lm-suppress-shortcuts", "true");
+  element.append(...children);
+  return element;
+}
+
+let named = 0;
+/** A control with its label before it; `told` is a text after it. */
+function field(text, control, ...told) {
+  control.id = control.id || `mtl-${++named}-${Math.random().toString(36).slice(2)}`;
+  return h("div", { class: "mtl-field" }, h("label", { for: control.id }, text), control, ...told);
+}
+
+/** A select whose options are [value, text]. */
+function choice(options, onchange) {
+  const select = h("select", { onchange: () => onchange(select.value) });
+  fill(select, options);
+  return select;
+}
+
+function fill(select, options) {
+  select.replaceChildren(...options.map(([value, text]) => h("option", { value: String(value) }, text)));
+}
+
+const button = (text, onclick, attributes = {}) => h("button", { type: "button", onclick, ...attributes }, text);
+const percent = share => Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–";
+const number = (value, digits = 3) => Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–";
+const rgb = color => [1, 3, 5].map(k => parseInt(color.slice(k, k + 2), 16));
+
+/** Uint8Array over what the kernel sent (a DataView inside a larger buffer), without a copy; null stays null. */
+function bytes(value) {
+  if (value === null || value === undefined) return null;
+  return value instanceof ArrayBuffer ? new Uint8Array(value)
+    : new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+}
+
+/** The same for float32, which must begin at a multiple of four bytes. */
+const floats = value => new Float32Array(bytes(value).slice().buffer);
+
+/**
+ * Controls tied to the keys of the trait `settings`. A control writes its key; whoever wrote it, kernel, other view or
+ * this one, `draw` is then called once with all settings.
+ */
+function bind(model, draw) {
+  const controls = [];  // functions that set a control to the settings
+  const get = () => model.get("settings");
+  const save = () => { try { model.save_changes(); } catch { /* no kernel any more: the viewer goes on without it */ } };
+  const set = part => { model.set("settings", { ...get(), ...part }); save(); };
+  const update = () => { const s = get(); controls.forEach(show => show(s)); draw(s); };
+  const on = show => { controls.push(show); };
+  return {
+    get, set, on, save,
+    slider(key, text, { min, max, step = 1, format = String, read = s => s[key], write = v => ({ [key]: v }) }) {
+      const told = h("output", {});
+      const input = h("input", { type: "range", min, max, step, oninput: () => set(write(Number(input.value))) });
+      on(s => { input.value = read(s) ?? min; told.textContent = format(Number(input.value), s); });
+      return field(text, input, told);
+    },
+    choice(key, text, options) {
+      const values = options.map(([value]) => value);
+      const select = choice(options.map(([, label], k) => [k, label]), k => set({ [key]: values[k] }));
+      on(s => { select.value = String(values.indexOf(s[key] ?? null)); });
+      return field(text, select);
+    },
+    toggle(key, text) {
+      const box = h("input", { type: "checkbox", onchange: () => set({ [key]: box.checked }) });
+      on(s => { box.checked = s[key]; });
+      return field(text, box);
+    },
+    /** Draw, and from now on with every change; gives the function that ends it. */
+    start() {
+      model.on("change:settings", update);
+      update();
+      return () => model.off("change:settings", update);
+    },
+  };
+}
+
+/** A canvas of `width` × `height` pixels, shown as large as fits into `room` without a blur. */
+function canvas(width, height, room, attributes = {}) {
+  const scale = width < room ? Math.max(1, Math.floor(room / width)) : room / width;
+  return h("canvas", { width, height, style: `width:${width * scale}px;height:${height * scale}px`, ...attributes });
+}
+
+/** Put RGBA bytes onto a canvas of that size. */
+function put(target, rgba) {
+  target.getContext("2d").putImageData(new ImageData(rgba, target.width, target.height), 0, 0);
+}
+
+// ---- masks: the same results as render.py ------------------------------------------------------------------------
+
+function strong(pattern, x, y) {
+  switch (pattern) {
+    case 1: return (y & 3) < 2;
+    case 2: return (x & 3) < 2;
+    case 3: return ((x + y) & 3) < 2;
+    case 4: return ((x - y) & 3) < 2;
+    case 5: return (((x >> 1) + (y >> 1)) & 1) === 0;
+    default: return true;
+  }
+}
+
+function onOutline(mask, i, x, y, width, height) {
+  const v = mask[i];
+  return (x > 0 && mask[i - 1] !== v) || (x < width - 1 && mask[i + 1] !== v)
+    || (y > 0 && mask[i - width] !== v) || (y < height - 1 && mask[i + width] !== v);
+}
+
+/** Where in the probabilities, which are sent for every second pixel, pixel (x, y) of a class is. */
+const half = (sample, value, x, y) => {
+  const columns = (sample.width + 1) >> 1, rows = (sample.height + 1) >> 1;
+  return (value * rows + (y >> 1)) * columns + (x >> 1);
+};
+
+/** HIT, FALSE_ALARM, MISS or 0 for each pixel, for the chosen class. */
+function errors(sample, s) {
+  const { width, height, truth, probabilities } = sample, mask = sample[s.scored], chosen = s.chosen;
+  const kinds = new Uint8Array(width * height);
+  if (!truth || (s.threshold === null && !mask)) return kinds;
+  for (let y = 0, i = 0; y < height; y++)
+    for (let x = 0; x < width; x++, i++) {
+      if (truth[i] === IGNORE) continue;
+      const found = s.threshold === null ? mask[i] === chosen : probabilities[half(sample, chosen, x, y)] >= s.threshold;
+      const there = truth[i] === chosen;
+      kinds[i] = found ? (there ? HIT : FALSE_ALARM) : (there ? MISS : 0);
+    }
+  return kinds;
+}
+
+function scores(kinds) {
+  const counts = [0, 0, 0, 0];
+  for (const kind of kinds) counts[kind]++;
+  const [, hit, alarm, miss] = counts;
+  return { iou: hit / (hit + alarm + miss), precision: hit / (hit + alarm), recall: hit / (hit + miss) };
+}
+
+/** Lay a view over columns `from` to `to` of the picture; `out` holds RGBA. */
+function layer(sample, view, s, look, out, from, to) {
+  const { width, height, image } = sample, isErrors = view === "errors";
+  const values = view === "picture" ? null : isErrors ? errors(sample, s) : sample[view];
+  const shown = new Uint8Array(256), table = new Uint8Array(768);
+  (isErrors ? ERROR_COLORS : look.colors).forEach((color, k) => {
+    if (color) table.set(rgb(color), 3 * k);
+    shown[k] = isErrors ? k > 0 : s.visible[k];
+  });
+  table.set(rgb(look.ignoreColor), 3 * IGNORE);
+  shown[IGNORE] = view !== "drawing" && s.visible[look.colors.length];
+  const strength = Math.floor((s.opacity * 255 + 50) / 100), weak = strength >> 2;
+  for (let y = 0; y < height; y++)
+    for (let x = from; x < to; x++) {
+      const i = y * width + x, v = values ? values[i] : 0;
+      let share = values && shown[v] ? strength : 0;
+      if (share && s.outline && !isErrors && !onOutline(values, i, x, y, width, height)) share = 0;
+      if (share && s.patterns && !strong(isErrors ? v - 1 : v % 6, x, y)) share = weak;
+      for (let c = 0; c < 3; c++)
+        out[4 * i + c] = Math.floor((image[3 * i + c] * (255 - share) + table[3 * v + c] * share + 127) / 255);
+      out[4 * i + 3] = 255;
+    }
+}
+
+/** RGBA of a sample with what the settings lay over it. */
+function paint(sample, s, look, out = new Uint8ClampedArray(4 * sample.width * sample.height)) {
+  const columns = s.right === null ? sample.width : Math.floor((sample.width * s.split + 50) / 100);
+  layer(sample, s.left, s, look, out, 0, columns);
+  if (s.right !== null) layer(sample, s.right, s, look, out, columns, sample.width);
+  return out;
+}
+
+/** Pixels by true class (rows) and answer (256 columns); ignored pixels are left out. */
+function confusion(truth, answer, known) {
+  const counts = new Uint32Array(known * 256);
+  for (let i = 0; i < truth.length; i++) if (truth[i] !== IGNORE) counts[truth[i] * 256 + answer[i]]++;
+  return counts;
+}
+
+/** What a confusion says of a class: pixels in truth and in the answer, and their IoU. */
+function ofClass(counts, k, known) {
+  let truth = 0, answer = 0;
+  for (let j = 0; j < 256; j++) truth += counts[k * 256 + j];
+  for (let j = 0; j < known; j++) answer += counts[j * 256 + k];
+  const both = counts[k * 257];
+  return { truth, answer, iou: both / (truth + answer - both) };
+}
+
+/** The mean IoU over the classes that are in truth or answer. */
+function meanIou(counts, known) {
+  const all = [...Array(known).keys()].map(k => ofClass(counts, k, known).iou).filter(Number.isFinite);
+  return all.reduce((sum, one) => sum + one, 0) / all.length;
+}

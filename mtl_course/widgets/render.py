@@ -1,0 +1,170 @@
+"""What the canvas of a viewer draws, in NumPy: js/common.js computes the same, pixel for pixel (a test compares them)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray as Array
+
+from mtl_course.losses import IGNORE_INDEX
+from mtl_course.tasks import IGNORE_COLOR, PALETTE
+
+HIT, FALSE_ALARM, MISS = 1, 2, 3  # true positive, false positive, false negative
+ERROR_COLORS = {HIT: "#009e73", FALSE_ALARM: "#e69f00", MISS: "#8c00ff"}
+VIEWS = ("picture", "truth", "prediction", "second", "drawing", "errors")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the controls of a MaskExplorer stand.
+
+    Args:
+        sample: which picture, from 0.
+        left, right: what is shown left and right of the divider, of VIEWS; `right` may be None.
+        split: columns left of the divider, in percent.
+        opacity: of the mask, in percent.
+        visible: a switch for each class, then one for ignored pixels; empty: all but a class 0 that is the background.
+        outline: draw only pixels beside another class.
+        patterns: hatch the classes, so that they differ without colour.
+        chosen: the class of errors, threshold and scores.
+        scored: the mask that is scored: "prediction", "second" or "drawing".
+        threshold: the chosen class is where its probability in 255ths is at least this; None: where the mask says so.
+        tool: what dragging does: "look", "brush" or "eraser".
+        brush: width in pixels.
+        order: of the thumbnails: "given", "worst mIoU", "worst IoU of the class" or "most of the class".
+        true, predicted: only pictures where this true class is taken for that one; None: any.
+    """
+
+    sample: int = 0
+    left: str = "prediction"
+    right: str | None = None
+    split: int = 50
+    opacity: int = 60
+    visible: tuple[bool, ...] = ()
+    outline: bool = False
+    patterns: bool = False
+    chosen: int = 1
+    scored: str = "prediction"
+    threshold: int | None = None
+    tool: str = "look"
+    brush: int = 5
+    order: str = "given"
+    true: int | None = None
+    predicted: int | None = None
+
+
+def rgb(color: str) -> tuple[int, ...]:
+    """(R, G, B) of "#rrggbb"."""
+    return tuple(bytes.fromhex(color[1:]))
+
+
+def hatch(pattern: Array) -> Array:
+    """Where a pattern is strong: 0 everywhere, 1 rows, 2 columns, 3 and 4 the two diagonals, 5 a chessboard.
+
+    Args:
+        pattern: numbers from 0 to 5, (H, W).
+    """
+    y, x = np.indices(pattern.shape)
+    bands = [y % 4 < 2, x % 4 < 2, (x + y) % 4 < 2, (x - y) % 4 < 2, (x // 2 + y // 2) % 2 == 0]
+    return np.select([pattern == k for k in range(1, 6)], bands, True)
+
+
+def outline(mask: Array) -> Array:
+    """Pixels whose left, right, upper or lower neighbour has another value, bool (H, W)."""
+    edge = np.zeros(mask.shape, bool)
+    down, across = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
+    edge[1:] |= down
+    edge[:-1] |= down
+    edge[:, 1:] |= across
+    edge[:, :-1] |= across
+    return edge
+
+
+def answer(masks: Mapping[str, Array], settings: Settings, probabilities: Array | None = None) -> Array:
+    """Where the scored mask, or the thresholded probability, says the chosen class; bool (H, W)."""
+    if settings.threshold is None:
+        return masks[settings.scored] == settings.chosen
+    height, width = next(iter(masks.values())).shape
+    half = probabilities[settings.chosen] >= settings.threshold  # of 2×2 pixels
+    return half.repeat(2, 0).repeat(2, 1)[:height, :width]
+
+
+def errors(truth: Array, found: Array, chosen: int) -> Array:
+    """HIT, FALSE_ALARM, MISS, or 0 for neither and for ignored pixels; uint8 (H, W).
+
+    Args:
+        truth: class ids, (H, W).
+        found: where the answer says the chosen class, bool (H, W).
+        chosen: a class id.
+    """
+    there = truth == chosen
+    kinds = np.select([found & there, found & ~there, ~found & there], [HIT, FALSE_ALARM, MISS], 0)
+    return np.where(truth == IGNORE_INDEX, 0, kinds).astype(np.uint8)
+
+
+def scores(kinds: Array) -> dict[str, float]:
+    """IoU, precision and recall of an error map; NaN where nothing is to be counted."""
+    hit, alarm, miss = (int((kinds == kind).sum()) for kind in (HIT, FALSE_ALARM, MISS))
+    wholes = {"iou": hit + alarm + miss, "precision": hit + alarm, "recall": hit + miss}
+    return {name: hit / whole if whole else float("nan") for name, whole in wholes.items()}
+
+
+def paint(
+    image: Array,
+    masks: Mapping[str, Array],
+    settings: Settings,
+    probabilities: Array | None = None,
+    colors: Sequence[str] = PALETTE,
+) -> Array:
+    """The picture with what the settings lay over it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        masks: class ids uint8 (H, W), by the names of VIEWS; in "drawing" 255 is not drawn.
+        settings: with `visible` filled.
+        probabilities: uint8 (K, H/2, W/2), rounded up.
+        colors: one a class.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    left = _layer(image, settings.left, masks, settings, probabilities, colors)
+    if settings.right is None:
+        return left
+    right = _layer(image, settings.right, masks, settings, probabilities, colors)
+    columns = (image.shape[1] * settings.split + 50) // 100
+    return np.concatenate([left[:, :columns], right[:, columns:]], axis=1)
+
+
+def _layer(
+    image: Array,
+    view: str,
+    masks: Mapping[str, Array],
+    settings: Settings,
+    probabilities: Array | None,
+    colors: Sequence[str],
+) -> Array:
+    if view == "picture":
+        return image
+    table = np.zeros((256, 3), np.int64)
+    if view == "errors":
+        values = errors(masks["truth"], answer(masks, settings, probabilities), settings.chosen)
+        drawn, pattern = values > 0, values.astype(int) - 1
+        for kind, color in ERROR_COLORS.items():
+            table[kind] = rgb(color)
+    else:
+        values = masks[view]
+        shown = np.zeros(256, bool)
+        shown[: len(settings.visible) - 1], shown[IGNORE_INDEX] = settings.visible[:-1], settings.visible[-1]
+        drawn, pattern = shown[values], values.astype(int) % 6
+        if view == "drawing":
+            drawn &= values != IGNORE_INDEX
+        table[: len(colors)], table[IGNORE_INDEX] = [rgb(color) for color in colors], rgb(IGNORE_COLOR)
+        if settings.outline:
+            drawn &= outline(values)
+    strength = (settings.opacity * 255 + 50) // 100
+    share = np.full(values.shape, strength)
+    if settings.patterns:
+        share = np.where(hatch(np.maximum(pattern, 0)), strength, strength // 4)
+    share = np.where(drawn, share, 0)[..., None]
+    return ((image.astype(np.int64) * (255 - share) + table[values] * share + 127) // 255).astype(np.uint8)
