@@ -113,9 +113,9 @@ def test_the_code_of_the_readme_runs():
 
 
 def test_the_package_stays_small():
-    """The budget is the core's: the command line, with its doctor, explains no lesson and does not count."""
+    """The budget is the core's: the command line with its doctor, the viewers and the checks do not count."""
     counts = count_lines.count(ROOT / "mtl_course")
-    shell = {ROOT / "mtl_course" / name for name in ("__main__.py", "doctor.py", "commands")}
+    shell = {ROOT / "mtl_course" / name for name in ("__main__.py", "doctor.py", "commands", "widgets", "exercises")}
     core = sum(lines for path, lines in counts.items() if shell.isdisjoint((path, path.parent)))
     print(f"lines of code: {core} in the core, {sum(counts.values())} in all")
     assert core < 3200 and sum(counts.values()) < 5000, "the budget of CONTRIBUTING.md"
@@ -126,6 +126,14 @@ def test_the_package_stays_small():
         if lines > 40
     ]
     assert long == []
+
+
+def test_the_viewers_stay_small():
+    scripts = [path.read_text() for path in (ROOT / "mtl_course" / "widgets" / "js").glob("*.js")]
+    javascript = sum(len(text.splitlines()) for text in scripts)
+    python = sum(count_lines.count(ROOT / "mtl_course" / "widgets").values())
+    print(f"viewers: {javascript} lines of JavaScript, {python} lines of Python")
+    assert javascript < 1600 and python < 600
 
 
 def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks():

@@ -1,4 +1,4 @@
-"""What all viewers share: JavaScript that draws, bytes sent once, a static fallback, and a page that needs no kernel."""
+"""What all viewers share: JavaScript that draws, bytes sent once, a static fallback, a page that needs no kernel."""
 
 import base64
 import html

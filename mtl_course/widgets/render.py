@@ -1,4 +1,4 @@
-"""What the canvas of a viewer draws, in NumPy: js/common.js computes the same, pixel for pixel (a test compares them)."""
+"""What the canvas of a viewer draws, in NumPy; js/common.js draws the same, pixel for pixel (a test compares)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
