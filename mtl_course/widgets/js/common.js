@@ -189,17 +189,112 @@ function confusion(truth, answer, known) {
   return counts;
 }
 
-/** What a confusion says of a class: pixels in truth and in the answer, and their IoU. */
+/** What a confusion says of a class: pixels in truth, in the answer and in both, and the IoU. */
 function ofClass(counts, k, known) {
   let truth = 0, answer = 0;
   for (let j = 0; j < 256; j++) truth += counts[k * 256 + j];
   for (let j = 0; j < known; j++) answer += counts[j * 256 + k];
   const both = counts[k * 257];
-  return { truth, answer, iou: both / (truth + answer - both) };
+  return { truth, answer, both, iou: both / (truth + answer - both) };
 }
 
 /** The mean IoU over the classes that are in truth or answer. */
 function meanIou(counts, known) {
   const all = [...Array(known).keys()].map(k => ofClass(counts, k, known).iou).filter(Number.isFinite);
   return all.reduce((sum, one) => sum + one, 0) / all.length;
+}
+
+// ---- charts ------------------------------------------------------------------------------------------------------
+
+const LINE_COLORS = ["#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"];  // seen on light and on dark
+const LINE_DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]];
+const MARKS = "●▲■◆✚✖";  // as `mark` draws them
+
+/** Call `redraw` when the element gets a size (first shown), and when the theme changes; gives the function that ends it. */
+function themed(element, redraw) {
+  const sized = new ResizeObserver(redraw), jupyter = new MutationObserver(redraw);
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  sized.observe(element);
+  jupyter.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-name", "data-jp-theme-light"] });
+  system.addEventListener("change", redraw);
+  return () => { sized.disconnect(); jupyter.disconnect(); system.removeEventListener("change", redraw); };
+}
+
+/** Round numbers from low to high, about `count` of them, and the digits that they need. */
+function ticks(low, high, count = 5) {
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find(k => k * power >= 0.7 * rough);
+  const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+  const values = Array.from({ length: last - first + 1 }, (_, k) => (first + k) * step);
+  return { values, digits: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
+}
+
+/** The least and the greatest number, with a margin. */
+function span(values, margin = 0.05) {
+  const known = values.filter(Number.isFinite), low = Math.min(...known), high = Math.max(...known);
+  const room = margin * (high - low || Math.abs(low) || 1);
+  return [low - room, high + room];
+}
+
+/** A canvas for lines and marks. `axes` clears it, draws the axes of two spans [low, high], and says where numbers lie. */
+function chart(width, height, attributes = {}) {
+  const sharp = 2, style = `width:${width}px;max-width:100%;height:auto;image-rendering:auto`;
+  const element = h("canvas", { class: "mtl-chart", width: sharp * width, height: sharp * height, style, ...attributes });
+  const pen = element.getContext("2d"), left = 56, right = width - 12, top = 14, bottom = height - 42;
+  function axes({ x, y, xName, yName, xTicks = ticks(...x, 6), yTicks = ticks(...y) }) {
+    const text = getComputedStyle(element).color || "#111";
+    const share = (v, [low, high]) => (v - low) / (high - low);
+    const at = { x: v => left + share(v, x) * (right - left), y: v => bottom - share(v, y) * (bottom - top) };
+    pen.setTransform(sharp, 0, 0, sharp, 0, 0);
+    pen.clearRect(0, 0, width, height);
+    const even = { textBaseline: "middle", textAlign: "center", font: "12px system-ui, sans-serif" };
+    Object.assign(pen, { fillStyle: text, strokeStyle: text, lineWidth: 1, ...even });
+    pen.setLineDash([]);
+    const rule = (v, ...ends) => {
+      pen.globalAlpha = v === 0 ? 0.6 : 0.18;
+      pen.beginPath(); pen.moveTo(...ends[0]); pen.lineTo(...ends[1]); pen.stroke();
+      pen.globalAlpha = 1;
+    };
+    for (const v of xTicks.values) {
+      rule(v, [at.x(v), top], [at.x(v), bottom]);
+      pen.fillText(number(v, xTicks.digits), at.x(v), bottom + 12);
+    }
+    pen.fillText(xName, (left + right) / 2, height - 9);
+    pen.textAlign = "right";
+    for (const v of yTicks.values) {
+      rule(v, [left, at.y(v)], [right, at.y(v)]);
+      pen.fillText(number(v, yTicks.digits), left - 5, at.y(v));
+    }
+    pen.textAlign = "center";
+    pen.save(); pen.translate(11, (top + bottom) / 2); pen.rotate(-Math.PI / 2); pen.fillText(yName, 0, 0); pen.restore();
+    pen.strokeRect(left, top, right - left, bottom - top);
+    return { ...at, text, left, right, top, bottom };
+  }
+  /** Where the mouse is, in the pixels of `axes`. */
+  const mouse = event => {
+    const box = element.getBoundingClientRect();
+    return { x: (event.clientX - box.left) / box.width * width, y: (event.clientY - box.top) / box.height * height };
+  };
+  return { element, pen, axes, mouse };
+}
+
+/** Fill the mark number `kind` of MARKS around (x, y). */
+function mark(pen, kind, x, y, r) {
+  const corners = [[], [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]], [[-0.9, -0.9], [0.9, -0.9], [0.9, 0.9], [-0.9, 0.9]],
+    [[0, -1.3], [1.3, 0], [0, 1.3], [-1.3, 0]]][kind % 6];
+  pen.beginPath();
+  if (kind % 6 === 0) pen.arc(x, y, r, 0, 2 * Math.PI);
+  else if (corners) { corners.forEach(([a, b]) => pen.lineTo(x + a * r, y + b * r)); pen.closePath(); }
+  else {  // two bars, crossed
+    pen.save(); pen.translate(x, y); pen.rotate(kind % 6 === 5 ? Math.PI / 4 : 0);
+    pen.rect(-1.2 * r, -0.35 * r, 2.4 * r, 0.7 * r); pen.rect(-0.35 * r, -1.2 * r, 0.7 * r, 2.4 * r); pen.restore();
+  }
+  pen.fill();
+}
+
+/** A line through places [x, y] of the canvas. */
+function line(pen, places) {
+  pen.beginPath();
+  for (const [x, y] of places) pen.lineTo(x, y);
+  pen.stroke();
 }

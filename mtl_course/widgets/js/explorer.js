@@ -200,12 +200,24 @@ function render({ model, el }) {
     return h("div", { role: "option", id: `${id}-${k}`, class: "mtl-thumb", onclick: () => set({ sample: k }) },
       small, h("span", {}, one.name));
   });
+  const overall = h("output", { class: "mtl-said" });
   let arranged = null, shownOrder = [];
 
   function step(by) {
     const at = shownOrder.indexOf(get().sample);
     const next = shownOrder[Math.min(shownOrder.length - 1, Math.max(0, at + by))];
     if (next !== undefined) set({ sample: next });
+  }
+
+  /** The chosen class over all pictures shown: IoU of the summed pixels, and the mean of the pictures' own IoU. */
+  function sumUp(s) {
+    const kept = shownOrder.filter(k => canJudge(k, s));
+    if (!kept.length) return "";
+    const every = kept.map(k => ofClass(counts(k, judged(s)), s.chosen, known));
+    const sum = name => every.reduce((total, one) => total + one[name], 0), own = every.map(one => one.iou).filter(Number.isFinite);
+    const all = sum("both") / (sum("truth") + sum("answer") - sum("both"));
+    return `${look.classes[s.chosen]} in these ${kept.length} pictures, ${titles[judged(s)]}: IoU of all pixels ${number(all)}, `
+      + `mean of the pictures ${number(own.reduce((a, b) => a + b, 0) / own.length)}`;
   }
 
   function arrange(s) {
@@ -215,6 +227,7 @@ function render({ model, el }) {
       shownOrder = order(s);
       list.replaceChildren(...shownOrder.map(k => thumbnails[k]));
       if (!shownOrder.length) list.append("no picture has this confusion");
+      overall.textContent = sumUp(s);
     }
     thumbnails.forEach((one, k) => one.setAttribute("aria-selected", String(k === s.sample)));
     if (shownOrder.includes(s.sample)) list.setAttribute("aria-activedescendant", `${id}-${s.sample}`);
@@ -321,7 +334,7 @@ function render({ model, el }) {
       bound.choice("order", "order", ["given", "worst mIoU", "worst IoU of the class", "most of the class"].map(name => [name, name])),
       bound.choice("true", "only where truth is", [[null, "any"], ...classes]),
       bound.choice("predicted", "and the answer is", [[null, "any"], ...classes]),
-    ] : [])), list] : [];
+    ] : [])), list, overall] : [];
   const errorKey = h("p", { class: "mtl-key" }, ...[HIT, FALSE_ALARM, MISS].flatMap(kind =>
     [h("span", { class: "mtl-color", style: `background:${ERROR_COLORS[kind]}` }), `${ERROR_NAMES[kind]}  `]));
   el.append(h("div", { class: "mtl-viewer", role: "group", "aria-label": data.title },
