@@ -10,11 +10,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import nbformat
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -94,9 +99,9 @@ def wait_for(url: str, server: subprocess.Popen, log: Path, seconds: float = 90)
     pytest.fail(f"JupyterLab did not start:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("lab")
+@contextmanager
+def running_lab(folder: Path) -> Iterator[Lab]:
+    """JupyterLab on a copy of the course, with its files in `folder`."""
     root, token, port = copy_of_the_course(folder / "course"), secrets.token_hex(16), free_port()
     flags = f"--no-browser --ServerApp.port={port} --IdentityProvider.token={token} --ServerApp.root_dir={root}"
     # `-o` lets make take the running environment as it is, however it was made.
@@ -114,14 +119,9 @@ def lab(tmp_path_factory):
             server.wait(timeout=30)
 
 
-@pytest.fixture(scope="session")
-def browser():
-    program = os.environ.get("MTL_COURSE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        reason = "Chromium was not found: `apt-get install chromium`, or name one in MTL_COURSE_CHROMIUM"
-        if os.environ.get("MTL_COURSE_REQUIRE_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+@contextmanager
+def running_browser(program: str) -> Iterator["Browser"]:
+    """Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -130,11 +130,40 @@ def browser():
         chromium.close()
 
 
+def find_chromium() -> str | None:
+    return os.environ.get("MTL_COURSE_CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    with running_lab(tmp_path_factory.mktemp("lab")) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = find_chromium()
+    if program is None:
+        reason = "Chromium was not found: `apt-get install chromium`, or name one in MTL_COURSE_CHROMIUM"
+        if os.environ.get("MTL_COURSE_REQUIRE_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with running_browser(program) as chromium:
+        yield chromium
+
+
 @pytest.fixture
 def page(browser):
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     yield page
     page.close()
+
+
+def write_notebook(lab: Lab, name: str, *sources: str) -> None:
+    """A notebook of code cells beside the lessons."""
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.root / "notebooks" / name)
 
 
 def open_lesson(page, lab: Lab, name: str) -> None:

@@ -184,11 +184,11 @@ def test_half_of_a_hatched_plane_is_strong(number, name):
 
 
 def random_settings(draw, samples=3):
-    views = ["picture", "truth", "prediction", "second", "drawing", "errors"]
+    views = ["picture", "truth", "prediction", "second", "drawing", "chosen", "errors"]
     return {
         "sample": int(draw.integers(samples)),
         "left": str(draw.choice(views)),
-        "right": [None, *views][draw.integers(7)],
+        "right": [None, *views][draw.integers(8)],
         "split": int(draw.integers(101)),
         "opacity": int(draw.integers(101)),
         "visible": [bool(one) for one in draw.integers(2, size=8)],

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab_fixture import KERNEL_IS_READY, open_lesson, run_all
+import torch
+from lab_fixture import KERNEL_IS_READY, open_lesson, run_all, write_notebook
+from nbconvert import HTMLExporter
 from viewer_fixture import axe, canvas_pixels, watch
+
+from mtl_course.widgets import MaskExplorer
 
 pytestmark = pytest.mark.browser
 
@@ -31,9 +35,7 @@ PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 @pytest.fixture
 def notebook(page, lab):
     """A notebook with every viewer, run in JupyterLab."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (MADE, *VIEWERS.values(), ASK)]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.root / "notebooks" / "viewers.ipynb")
+    write_notebook(lab, "viewers.ipynb", MADE, *VIEWERS.values(), ASK)
     watch(page, (lab.url, lab.url.replace("http", "ws"), "data:", "blob:"))
     open_lesson(page, lab, "viewers.ipynb")
     run_all(page)
@@ -129,3 +131,36 @@ def test_axe_finds_nothing_serious_in_either_theme(notebook, theme, tmp_path):
         viewer.screenshot(path=folder / f"viewer_{list(VIEWERS)[number]}_{theme.split()[1].lower()}.png")
     assert axe(page) == []
     page.wait_for_timeout(500)
+
+
+def saved_notebook(lab) -> nbformat.NotebookNode:
+    """A notebook as it is committed: run elsewhere, its widget views removed, the pictures kept."""
+    shown, _ = MaskExplorer(
+        torch.rand(2, 3, 40, 40), torch.ones(2, 40, 40, dtype=torch.int64), classes=("a", "b")
+    )._repr_mimebundle_()
+    data = {kind: value for kind, value in shown.items() if kind.startswith("text/")}
+    cell = nbformat.v4.new_code_cell("viewer", outputs=[nbformat.v4.new_output("display_data", data)])
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+def test_without_trust_the_pictures_are_shown(page, lab):
+    nbformat.write(saved_notebook(lab), lab.root / "notebooks" / "untrusted.ipynb")
+    page.goto(f"{lab.url}/lab/tree/notebooks/untrusted.ipynb?reset&token={lab.token}")
+    pictures = page.locator(f"{PANEL} .jp-OutputArea-output img")
+    pictures.first.wait_for(timeout=60_000)
+    assert pictures.count() == 2 and all(one.evaluate("i => i.naturalWidth > 0") for one in pictures.all())
+    assert "Pictures and their masks. 0" in pictures.first.get_attribute("alt")
+
+
+def test_an_exported_page_shows_pictures_and_a_native_slider(page, lab, tmp_path):
+    text, _ = HTMLExporter().from_notebook_node(saved_notebook(lab))
+    (tmp_path / "page.html").write_text(text)
+    page.route("http*://**", lambda route: route.abort())  # no network
+    page.goto((tmp_path / "page.html").as_uri())
+    pictures, slider = page.locator(".mtl-fallback img"), page.locator(".mtl-fallback input")
+    assert all(one.evaluate("i => i.naturalWidth > 0") for one in pictures.all())
+    page.set_viewport_size({"width": 400, "height": 600})
+    before = pictures.first.bounding_box()["x"]
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    assert slider.input_value() == "1" and pictures.first.bounding_box()["x"] < before

@@ -103,7 +103,7 @@ def fallback(frames: Sequence[tuple[Array, str]]) -> str:
 
 def _png(picture: Array) -> str:
     image = Image.fromarray(np.ascontiguousarray(picture))
-    image = image.quantize(64, dither=Image.Dither.NONE)
+    image = image.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     image.save(out := io.BytesIO(), "png", optimize=True)
     return base64.b64encode(out.getvalue()).decode()
 

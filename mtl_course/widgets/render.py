@@ -11,7 +11,7 @@ from mtl_course.tasks import IGNORE_COLOR, PALETTE
 
 HIT, FALSE_ALARM, MISS = 1, 2, 3  # true positive, false positive, false negative
 ERROR_COLORS = {HIT: "#009e73", FALSE_ALARM: "#e69f00", MISS: "#8c00ff"}
-VIEWS = ("picture", "truth", "prediction", "second", "drawing", "errors")
+VIEWS = ("picture", "truth", "prediction", "second", "drawing", "chosen", "errors")  # chosen: that class alone
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,15 @@ def _layer(
         for kind, color in ERROR_COLORS.items():
             table[kind] = rgb(color)
     else:
-        values = masks[view]
+        if view == "chosen":
+            found = answer(masks, settings, probabilities)
+            values = np.where(found, settings.chosen, IGNORE_INDEX).astype(np.uint8)
+        else:
+            values = masks[view]
         shown = np.zeros(256, bool)
         shown[: len(settings.visible) - 1], shown[IGNORE_INDEX] = settings.visible[:-1], settings.visible[-1]
         drawn, pattern = shown[values], values.astype(int) % 6
-        if view == "drawing":
+        if view in ("drawing", "chosen"):
             drawn &= values != IGNORE_INDEX
         table[: len(colors)], table[IGNORE_INDEX] = [rgb(color) for color in colors], rgb(IGNORE_COLOR)
         if settings.outline:

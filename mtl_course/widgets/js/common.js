@@ -128,19 +128,23 @@ const half = (sample, value, x, y) => {
   return (value * rows + (y >> 1)) * columns + (x >> 1);
 };
 
+/** The chosen class where the scored mask, or the thresholded probability, says it; IGNORE elsewhere. */
+function answer(sample, s) {
+  const { width, height, probabilities } = sample, mask = sample[s.scored], chosen = s.chosen;
+  const values = new Uint8Array(width * height).fill(IGNORE);
+  if (s.threshold === null ? !mask : !probabilities) return values;
+  for (let y = 0, i = 0; y < height; y++)
+    for (let x = 0; x < width; x++, i++)
+      if (s.threshold === null ? mask[i] === chosen : probabilities[half(sample, chosen, x, y)] >= s.threshold) values[i] = chosen;
+  return values;
+}
+
 /** HIT, FALSE_ALARM, MISS or 0 for each pixel, for the chosen class. */
 function errors(sample, s) {
-  const { width, height, truth, probabilities } = sample, mask = sample[s.scored], chosen = s.chosen;
-  const kinds = new Uint8Array(width * height);
-  if (!truth || (s.threshold === null && !mask)) return kinds;
-  for (let y = 0, i = 0; y < height; y++)
-    for (let x = 0; x < width; x++, i++) {
-      if (truth[i] === IGNORE) continue;
-      const found = s.threshold === null ? mask[i] === chosen : probabilities[half(sample, chosen, x, y)] >= s.threshold;
-      const there = truth[i] === chosen;
-      kinds[i] = found ? (there ? HIT : FALSE_ALARM) : (there ? MISS : 0);
-    }
-  return kinds;
+  const { truth } = sample, found = answer(sample, s);
+  if (!truth) return new Uint8Array(found.length);
+  return found.map((value, i) => truth[i] === IGNORE ? 0
+    : value === s.chosen ? (truth[i] === s.chosen ? HIT : FALSE_ALARM) : (truth[i] === s.chosen ? MISS : 0));
 }
 
 function scores(kinds) {
@@ -153,14 +157,14 @@ function scores(kinds) {
 /** Lay a view over columns `from` to `to` of the picture; `out` holds RGBA. */
 function layer(sample, view, s, look, out, from, to) {
   const { width, height, image } = sample, isErrors = view === "errors";
-  const values = view === "picture" ? null : isErrors ? errors(sample, s) : sample[view];
+  const values = view === "picture" ? null : isErrors ? errors(sample, s) : view === "chosen" ? answer(sample, s) : sample[view];
   const shown = new Uint8Array(256), table = new Uint8Array(768);
   (isErrors ? ERROR_COLORS : look.colors).forEach((color, k) => {
     if (color) table.set(rgb(color), 3 * k);
     shown[k] = isErrors ? k > 0 : s.visible[k];
   });
   table.set(rgb(look.ignoreColor), 3 * IGNORE);
-  shown[IGNORE] = view !== "drawing" && s.visible[look.colors.length];
+  shown[IGNORE] = view !== "drawing" && view !== "chosen" && s.visible[look.colors.length];
   const strength = Math.floor((s.opacity * 255 + 50) / 100), weak = strength >> 2;
   for (let y = 0; y < height; y++)
     for (let x = from; x < to; x++) {
@@ -180,6 +184,13 @@ function paint(sample, s, look, out = new Uint8ClampedArray(4 * sample.width * s
   layer(sample, s.left, s, look, out, 0, columns);
   if (s.right !== null) layer(sample, s.right, s, look, out, columns, sample.width);
   return out;
+}
+
+/** How many pixels have each value; null of no mask. */
+function histogram(mask) {
+  const counts = mask && new Uint32Array(256);
+  if (mask) for (const value of mask) counts[value]++;
+  return counts;
 }
 
 /** Pixels by true class (rows) and answer (256 columns); ignored pixels are left out. */

@@ -1,6 +1,6 @@
 // MaskExplorer: pictures with their masks, to compare, question and edit.
 
-const NAMES = { picture: "picture alone", truth: "truth", drawing: "my drawing", errors: "errors of the class" };
+const NAMES = { picture: "picture alone", truth: "truth", drawing: "my drawing", chosen: "the class alone", errors: "errors of the class" };
 
 /** A sample as typed arrays; `drawing` is ours to change. */
 function unpack(one, saved) {
@@ -20,7 +20,8 @@ function render({ model, el }) {
   const has = name => samples.some(sample => sample[name]);
   const answers = ["prediction", "second"].filter(has);
   const titles = { ...NAMES, prediction: data.names[0], second: data.names[1] };
-  const views = ["picture", ...["truth", ...answers].filter(has), "drawing", ...(has("truth") ? ["errors"] : [])];
+  const views = ["picture", ...["truth", ...answers].filter(has), "drawing",
+    ...(has("probabilities") ? ["chosen"] : []), ...(has("truth") ? ["errors"] : [])];
   const scored = has("truth") ? [...answers, "drawing"] : [];
   const cursor = { x: 0, y: 0 };
   const view = { zoom: 1, left: 0, top: 0 };  // of this view alone
@@ -260,12 +261,13 @@ function render({ model, el }) {
     if (key === filled && s.scored !== "drawing") return;
     filled = key;
     const mask = sample[s.scored], size = sample.width * sample.height;
-    const share = (values, k) => values ? values.reduce((n, v) => n + (v === k), 0) / size : NaN;
+    const shares = values => { const n = histogram(values); return k => n ? n[k] / size : NaN; };
+    const inTruth = shares(sample.truth), inAnswer = shares(mask);
     const all = sample.truth && mask ? counts(s.sample, s.scored) : null;
     rows.forEach(({ cells }, k) => {
       const value = k < known ? k : IGNORE;
-      cells[0].textContent = percent(share(sample.truth, value));
-      cells[1].textContent = k < known ? percent(share(mask, value)) : "–";
+      cells[0].textContent = percent(inTruth(value));
+      cells[1].textContent = k < known ? percent(inAnswer(value)) : "–";
       cells[2].textContent = k < known && all ? number(ofClass(all, k, known).iou, 2) : "–";
     });
   }
@@ -275,7 +277,7 @@ function render({ model, el }) {
     if (samples[s.sample] !== sample || !out) {
       sample = samples[s.sample];
       Object.assign(picture, { width: sample.width, height: sample.height });
-      const scale = Math.min(512 / sample.width, 420 / sample.height);
+      const scale = Math.min(416 / sample.width, 416 / sample.height);
       const fit = scale >= 1 ? Math.floor(scale) : scale;
       window_.style.width = `${sample.width * fit}px`;
       window_.style.height = `${sample.height * fit}px`;
@@ -295,16 +297,22 @@ function render({ model, el }) {
   }
 
   function judge(s) {
-    if (!sample.truth) { result.textContent = "no truth is known for this picture"; return; }
+    const who = s.threshold === null ? titles[s.scored] : `P ≥ ${(s.threshold / 255).toFixed(2)}`;
+    if (!sample.truth) {
+      const share = answer(sample, s).reduce((n, v) => n + (v === s.chosen), 0) / (sample.width * sample.height);
+      const told = sample.probabilities ? `${look.classes[s.chosen]}, ${who}: ${percent(share)} of the pixels; ` : "";
+      result.textContent = `${told}no truth is known for this picture`;
+      return;
+    }
     kinds = errors(sample, s);
-    const found = scores(kinds), who = s.threshold === null ? titles[s.scored] : `P ≥ ${(s.threshold / 255).toFixed(2)}`;
+    const found = scores(kinds);
     const text = `${look.classes[s.chosen]}, ${who}: IoU ${number(found.iou)}, precision ${number(found.precision)}, recall ${number(found.recall)}`;
     const model_ = s.scored === "drawing" && answers.length && sample[answers[0]]
       ? `; ${titles[answers[0]]}: IoU ${number(ofClass(counts(s.sample, answers[0]), s.chosen, known).iou)}` : "";
     result.textContent = text + model_;
   }
 
-  const threshold = has("probabilities") && has("truth") ? [bound.slider("threshold", "threshold on P(class)", {
+  const threshold = has("probabilities") ? [bound.slider("threshold", "threshold on P(class)", {
     min: 0, max: 256, read: s => s.threshold === null ? 0 : s.threshold, write: v => ({ threshold: v || null }),
     format: (v, s) => s.threshold === null ? "off" : (v / 255).toFixed(2),
   })] : [];
