@@ -1,4 +1,4 @@
-"""The command line: python -m mtl_course train | evaluate | predict | export | data | records | doctor.
+"""The command line: python -m mtl_course train | evaluate | predict | view | export | data | records | doctor.
 
 Here the words are parsed; `mtl_course.commands` does the work. Exit code 0, or 2 for a mistake of the user, told in one
 sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM.
@@ -134,6 +134,23 @@ def _predict_options(predict: argparse.ArgumentParser) -> None:
     _size_and_device(predict, "longer side that the model sees; default that of the run, else 224")
 
 
+def _view_options(view: argparse.ArgumentParser) -> None:
+    """Write a page that shows pictures with their masks, and open it in the browser.
+
+    Of a checkpoint or the folder of a run: pictures of the val split of its data (of a folder: its select part), with
+    truth, prediction and probabilities. Of the folder of `predict --out`: the photographs with their masks.
+    """
+    add = view.add_argument
+    add("results", type=Path, help="a .safetensors file, the folder of a run, or that of predict --out")
+    add("--out", type=Path, default=Path("runs/view.html"), metavar="FILE.html", help="default runs/view.html")
+    add("--samples", type=_positive, default=12, help="pictures to show; default 12")
+    add("--task", help="the task to show; default the first with classes")
+    add("--photos", type=Path, metavar="FOLDER", help="of predict: the photographs; default beside the masks, or here")
+    add("--no-open", action="store_true", help="only write the page")
+    _data_options(view)
+    view.set_defaults(workers=0)
+
+
 def _export_options(export: argparse.ArgumentParser) -> None:
     """Write a checkpoint as ONNX, and check its answers against onnxruntime.
 
@@ -203,8 +220,8 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 _positive, _seed, _rate = _number(int, 1, 10**7), _number(int, 0, 2**62), _number(float, 1e-9, 1e3)
 COMMANDS = {
-    "train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "export": _export_options,
-    "data": _make_data_options, "records": _records_options, "doctor": _doctor_options,
+    "train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "view": _view_options,
+    "export": _export_options, "data": _make_data_options, "records": _records_options, "doctor": _doctor_options,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -104,10 +104,11 @@ def test_after_a_restart_the_viewer_still_works_and_runs_again(notebook):
     work_the_explorer(page)
 
 
-def test_after_a_reload_the_viewer_is_there(notebook):
+def test_after_a_reload_the_viewer_is_there(notebook, lab):
     page = notebook
     command(page, "File", "docmanager:save")
     page.wait_for_timeout(1000)
+    assert "widgets" not in nbformat.read(lab.root / "notebooks" / "viewers.ipynb", as_version=4).metadata
     page.goto(page.url.replace("reset", "").replace("?&", "?"))
     page.reload()
     page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)

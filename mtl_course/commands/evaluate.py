@@ -11,11 +11,29 @@ from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
 
 if TYPE_CHECKING:
+    from torch import nn
+    from torch.utils.data import Dataset
     from torchmetrics import Metric
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
     """Score a checkpoint, on the data of its run if no other is meant."""
+    model, data = opened(arguments)
+    print(f"{len(data)} pictures of {arguments.data or 'scenes'}; tasks {', '.join(data.tasks)}")
+    loader = datasets.loader(data, arguments.batch_size)
+    metrics = training.run_metrics(model, data.tasks, loader, arguments.device)
+    scores = {name: metric.compute() for name, metric in metrics.items()}
+    report(scores, metrics)
+    if arguments.json:
+        write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
+
+
+def opened(arguments: argparse.Namespace) -> tuple["nn.Module", "Dataset"]:
+    """The model of a checkpoint and the val split of its data, of the run's if no other is meant.
+
+    Raises:
+        CourseError: if the data has other tasks or classes than the checkpoint.
+    """
     model, tasks = training.load(arguments.checkpoint)
     config = recall(arguments.checkpoint)
     if arguments.data in (None, config.get("data")):
@@ -24,7 +42,6 @@ def evaluate(arguments: argparse.Namespace) -> None:
                 setattr(arguments, name, config.get(name))
     arguments.tasks = arguments.tasks or ",".join(tasks)
     data = open_data(arguments, "val")
-    print(f"{len(data)} pictures of {arguments.data or 'scenes'}; tasks {', '.join(data.tasks)}")
     refuse_unknown("task of this checkpoint", data.tasks, tasks)
     for name, task in data.tasks.items():
         if task.classes != tasks[name].classes:
@@ -32,12 +49,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
                 f"{arguments.checkpoint} knows the classes {', '.join(tasks[name].classes)} for {name!r}, and this "
                 f"data {', '.join(task.classes)}: pass the same --classes as in training"
             )
-    loader = datasets.loader(data, arguments.batch_size)
-    metrics = training.run_metrics(model, data.tasks, loader, arguments.device)
-    scores = {name: metric.compute() for name, metric in metrics.items()}
-    report(scores, metrics)
-    if arguments.json:
-        write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
+    return model, data
 
 
 def report(scores: Mapping[str, Mapping[str, float]], metrics: Mapping[str, "Metric"] | None = None) -> None:

@@ -1,0 +1,155 @@
+"""FrontExplorer: what two scores cost each other, point by point, from a record or from live runs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy import ndarray as Array
+
+from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.widgets.base import Viewer
+
+COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"), "o^sDPX"  # as in js/common.js
+OPTIONAL = {"weights": None, "x_error": None, "y_error": None, "group": "points", "runs": ()}
+
+
+class FrontExplorer(Viewer):
+    """A chart of two scores: choose a point by mouse, arrow keys or slider, and read what it is and what beats it.
+
+    The front joins the points that no other beats: none is at least as good in both scores and better in one. Groups
+    can be hidden; the front is that of the points shown. Points with weights are joined in the order of the first one's
+    share, and have a slider.
+
+    Args:
+        points: dicts with "label", "x" and "y" (numbers); and, if wanted, "weights" (a list, or a dict by task),
+            "x_error" and "y_error" (half widths), "group" (a name; groups differ in marker and colour), and "runs"
+            (the pairs (x, y) of single seeds, drawn as dots).
+        x, y: name and unit of the scores, such as "gain in depth (%)".
+        better: "higher" or "lower", for x and for y.
+        pictures: one a point, uint8 (H, W, 3), all of one size, shown beside the chart.
+        interval: what the half widths are.
+        title: what the viewer shows, for those who do not see it.
+        chosen: the point at first.
+
+    Raises:
+        CourseError: if a point lacks a number or has a wrong one, or the pictures do not fit.
+
+    Example:
+        >>> points = [{"label": f"w = {w}", "x": w, "y": 1 - w**2, "weights": [w, 1 - w], "group": "fixed weights"}
+        ...           for w in (0.2, 0.5, 0.8)]
+        >>> points += [{"label": "PCGrad", "x": 0.5, "y": 0.6, "x_error": 0.1, "y_error": 0.1, "group": "rules"}]
+        >>> masks = [np.zeros((64, 64, 3), np.uint8) for _ in points]  # such as plotting.overlay(image, mask, task)
+        >>> viewer = FrontExplorer(points, x="mIoU (no unit)", y="depth error (m)", better=("higher", "lower"),
+        ...                        pictures=masks)
+    """
+
+    script = "front.js"
+
+    def __init__(
+        self,
+        points: Sequence[Mapping[str, Any]],
+        *,
+        x: str,
+        y: str,
+        better: tuple[str, str] = ("higher", "higher"),
+        pictures: Sequence[Array] | None = None,
+        interval: str = "95 % interval",
+        title: str = "Two scores, and what they cost each other",
+        chosen: int = 0,
+    ):
+        if chosen not in range(len(points)):
+            raise CourseError(f"chosen is the number of a point, from 0 to {len(points) - 1}, not {chosen!r}")
+        if len(better) != 2 or not set(better) <= {"higher", "lower"}:
+            raise CourseError(f"better is 'higher' or 'lower', for x and for y, not {better!r}")
+        sent = [_point(number, one) for number, one in enumerate(points)]
+        groups = list(dict.fromkeys(one["group"] for one in sent))
+        for one in sent:
+            one["group"] = groups.index(one["group"])
+        swept = [number for number, one in enumerate(sent) if one["share"] is not None]
+        data = {"points": sent, "groups": groups, "sweep": sorted(swept, key=lambda k: sent[k]["share"])}
+        data |= {"x": x, "y": y, "higher": [way == "higher" for way in better], "interval": interval, "title": title}
+        data |= _pictures(sent, pictures)
+        shown = [True] * len(groups)
+        super().__init__(data=data, settings={"chosen": chosen, "shown": shown, "intervals": False, "labels": False})
+
+    def frames(self) -> list[tuple[Array, str]]:
+        """The chart; then the pictures of up to three points of the front."""
+        points, size = self.data["points"], (self.data["height"], self.data["width"], 3)
+        best = [number for number, is_best in enumerate(front(points, self.data["higher"])) if is_best]
+        labels = ", ".join(points[number]["label"] for number in best)
+        frames = [(_chart(self.data, best), f"{self.data['title']}. The front: {labels}.")]
+        if size[0]:
+            for number in dict.fromkeys(best[k] for k in (0, len(best) // 2, -1)):
+                picture = np.frombuffer(points[number]["picture"], np.uint8).reshape(size)
+                large = max(1, 256 // max(size[:2]))
+                frames.append((picture.repeat(large, 0).repeat(large, 1), f"{points[number]['label']}."))
+        return frames
+
+
+def front(points: Sequence[Mapping[str, Any]], higher: Sequence[bool]) -> Array:
+    """Which points no other beats, that is, is at least as good in both scores and better in one; bool (N,).
+
+    Args:
+        points: N dicts with numbers "x" and "y".
+        higher: whether higher is better, for x and for y.
+    """
+    good = np.array([(one["x"], one["y"]) for one in points]) * np.where(higher, 1, -1)
+    as_good = (good[:, None] >= good).all(-1)  # row against column
+    return ~(as_good & (good[:, None] > good).any(-1)).any(0)
+
+
+def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
+    """A point as it is sent; `share` is that of the first weight."""
+    where = f"point {number}"
+    refuse_unknown(f"key of {where}", one, ["label", "x", "y", *OPTIONAL])
+    point, texts = OPTIONAL | one, {name: str(one.get(name, "points")) for name in ("label", "group")}
+    weights, errors = point["weights"], [point[name] for name in ("x_error", "y_error") if point[name] is not None]
+    shares = [*weights.values()] if isinstance(weights, Mapping) else [*(weights or ())]
+    try:
+        runs = np.array([*point["runs"]] or np.zeros((0, 2)), float)
+        numbers = np.array([one.get("x", np.nan), one.get("y", np.nan), *shares, *errors, *runs.flat], float)
+    except (TypeError, ValueError):  # texts
+        numbers = np.array([np.nan])
+    if "label" not in one or not np.isfinite(numbers).all() or min([0, *shares, *errors]) < 0 or runs.shape[1:] != (2,):
+        raise CourseError(f"{where} needs a label, finite x and y, errors and weights from 0, runs (x, y): {dict(one)}")
+    names = [f"{name} " for name in weights] if isinstance(weights, Mapping) else [""] * len(shares)
+    point["weights"] = ", ".join(f"{name}{value:.3g}" for name, value in zip(names, shares))
+    point["share"] = float(shares[0] / (sum(shares) or 1)) if shares else None
+    floats = {name: float(point[name]) for name in ("x", "y", "x_error", "y_error") if point[name] is not None}
+    return point | texts | floats | {"runs": runs.tolist()}
+
+
+def _pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Array] | None) -> dict[str, int]:
+    """Lay the pictures into their points; gives their size, 0 where there are none."""
+    if pictures is None:
+        return {"height": 0, "width": 0}
+    found = [np.asarray(picture) for picture in pictures]
+    kinds = {(str(picture.dtype), picture.shape) for picture in found}
+    if len(found) != len(points) or len(kinds) != 1 or found[0].dtype != np.uint8 or found[0].shape[2:] != (3,):
+        raise CourseError(f"expected are {len(points)} pictures uint8 (H, W, 3) of one size, not {len(found)}: {kinds}")
+    for point, picture in zip(points, found):
+        point["picture"] = picture.tobytes()
+    return {"height": found[0].shape[0], "width": found[0].shape[1]}
+
+
+def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
+    """The chart for where no front end loads, uint8 (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    fig = Figure(figsize=(6.4, 4.2), dpi=80, layout="tight")
+    ax, at = fig.subplots(), np.array([(one["x"], one["y"]) for one in data["points"]])
+    ax.plot(*at[data["sweep"]].T, color="0.6", lw=1)
+    ax.plot(*at[sorted(best, key=lambda k: at[k, 0])].T, "--", color="#1a1a1a", label="front")
+    for number, name in enumerate(data["groups"]):
+        color = COLORS[number % len(COLORS)]
+        of_group = [one for one in data["points"] if one["group"] == number]
+        x, y, dx, dy = (np.array([one[key] or 0 for one in of_group]) for key in ("x", "y", "x_error", "y_error"))
+        ax.errorbar(x, y, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=name)
+    for number in best:
+        ax.annotate(data["points"][number]["label"], at[number], (5, 4), textcoords="offset points", fontsize=8)
+    ways = ["higher" if way else "lower" for way in data["higher"]]
+    ax.set(xlabel=f"{data['x']}; {ways[0]} is better", ylabel=f"{data['y']}; {ways[1]} is better")
+    ax.legend(fontsize=8)
+    FigureCanvasAgg(fig).draw()
+    return np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()
