@@ -71,7 +71,7 @@ def test_pictures_may_differ_in_size_and_lack_a_truth():
     explorer = MaskExplorer(images, prediction=masks, classes=("a", "b"), names=("one", "two"))
     assert [one["name"] for one in explorer.data["samples"]] == ["one", "two"]
     assert explorer.settings["left"] == explorer.settings["scored"] == "prediction"
-    assert explorer.painted(1).shape == (5, 4, 3)
+    assert explorer.painted(sample=1).shape == (5, 4, 3)
 
 
 BAD = {
@@ -95,7 +95,6 @@ BAD = {
     "unknown view 'errors'": {"left": "errors"},
     "chosen is a number from 0 to 2": {"chosen": 3},
     "sample is a number from 0 to 1": {"sample": 2},
-    "visible needs 4 switches": {"visible": (True,)},
 }
 
 

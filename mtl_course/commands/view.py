@@ -43,12 +43,14 @@ def _of_run(arguments: argparse.Namespace, checkpoint: Path, title: str) -> Mask
     logits = [model(one["image"][None].to(device))[task.name].float().cpu() for one in samples]
     if not all(one.isfinite().all() for one in logits):
         raise CourseError(f"the model's {task.name!r} is not finite: train it with lower lr")
-    positive = [one[0].sigmoid() for one in logits]  # of a task of two classes
-    likely = [torch.cat([1 - p, p]) for p in positive] if len(logits[0][0]) == 1 else [p.softmax(1)[0] for p in logits]
-    columns = {"images": [one["image"] for one in samples], "truth": [one[task.name] for one in samples]}
-    columns |= {"prediction": [task.decode(one)[0] for one in logits], "probabilities": likely}
+    if task.channels == 1:  # of two classes
+        likely = [torch.cat([(-one).sigmoid(), one.sigmoid()], 1)[0] for one in logits]
+    else:
+        likely = [one.softmax(1)[0] for one in logits]
+    images, truth = ([one[name] for one in samples] for name in ("image", task.name))
     names = getattr(data, "names", range(len(data)))[: len(samples)]
-    return MaskExplorer(**columns, names=names, classes=task.classes, title=title)
+    answers = [task.decode(one)[0] for one in logits]
+    return MaskExplorer(images, truth, answers, likely, names=names, classes=task.classes, title=title)
 
 
 def _of_predict(arguments: argparse.Namespace, title: str) -> MaskExplorer:

@@ -59,7 +59,7 @@ class Viewer(anywidget.AnyWidget):
         Raises:
             CourseError: if the file cannot be written.
         """
-        state = json.dumps({"data": _packed(self.data), "settings": self.settings})
+        state = json.dumps({"data": self.data, "settings": self.settings}, default=_as_text)
         fill = {
             "TITLE": html.escape(title),
             "STYLE": self._css,
@@ -72,13 +72,8 @@ class Viewer(anywidget.AnyWidget):
         return write_whole(path, page.encode())
 
 
-def _packed(value: Any) -> Any:
-    """Bytes inside dicts and lists as {"base64": text}, which JSON can hold."""
-    if isinstance(value, bytes):
-        return {"base64": base64.b64encode(value).decode()}
-    if isinstance(value, dict):
-        return {key: _packed(one) for key, one in value.items()}
-    return [_packed(one) for one in value] if isinstance(value, list | tuple) else value
+def _as_text(content: bytes) -> dict[str, str]:
+    return {"base64": base64.b64encode(content).decode()}
 
 
 def fallback(frames: Sequence[tuple[Array, str]]) -> str:
@@ -87,11 +82,9 @@ def fallback(frames: Sequence[tuple[Array, str]]) -> str:
     Args:
         frames: uint8 (H, W, 3), and a sentence each.
     """
-    images = "".join(
-        f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{_png(picture)}" style="flex:none;image-rendering:'
-        'pixelated;max-width:100%;scroll-snap-align:start">'
-        for picture, alt in frames
-    )
+    style = "flex:none;image-rendering:pixelated;max-width:100%;scroll-snap-align:start"
+    sources = [(f"data:image/png;base64,{_png(picture)}", html.escape(alt)) for picture, alt in frames]
+    images = "".join(f'<img alt="{alt}" src="{source}" style="{style}">' for source, alt in sources)
     slide = "const box=this.previousElementSibling;box.scrollLeft=box.children[this.value].offsetLeft-box.offsetLeft"
     slider = f'<input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="picture" oninput="{slide}">'
     return (
@@ -99,6 +92,12 @@ def fallback(frames: Sequence[tuple[Array, str]]) -> str:
         f'tabindex="0" role="group" aria-label="pictures">{images}</div>{slider if len(frames) > 1 else ""}'
         f"<figcaption>{html.escape(frames[0][1])} Live in a running Jupyter.</figcaption></figure>"
     )
+
+
+def strip(parts: Sequence[Array], room: int = 128) -> Array:
+    """Pictures uint8 (H, W, 3) side by side, pixels enlarged or left out, so that each is about `room` high."""
+    step, large = max(1, max(parts[0].shape[:2]) // (room * 5 // 4)), max(1, room // parts[0].shape[0])
+    return np.concatenate(parts, axis=1)[::step, ::step].repeat(large, 0).repeat(large, 1)
 
 
 def _png(picture: Array) -> str:

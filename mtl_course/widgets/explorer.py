@@ -13,8 +13,9 @@ from torch import Tensor
 
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, pixels
+from mtl_course.widgets.base import Viewer, class_ids, look, pixels, strip
 
+MASKS = ("truth", "prediction", "second")
 Pictures = Sequence[Tensor | Array] | Tensor | Array  # N of one or of several sizes
 
 
@@ -58,15 +59,13 @@ class MaskExplorer(Viewer):
     ):
         if not 1 <= len(classes) <= 255 or not len(images):
             raise CourseError(f"expected are a picture or more and 1 to 255 classes, not {len(images)}, {len(classes)}")
-        given = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
-        given |= {"names": names}
+        parts = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
+        given = {name: values for name, values in [*parts.items(), ("names", names)] if values is not None}
         for name, values in given.items():
-            if values is not None and len(values) != len(images):
+            if len(values) != len(images):
                 raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: both need the same number")
-        samples = [
-            _sample(k, image, classes, {name: values[k] for name, values in given.items() if values is not None})
-            for k, image in enumerate(images)
-        ]
+        every = [{name: values[k] for name, values in given.items()} for k in range(len(images))]
+        samples = [pack(k, image, classes, one) for k, (image, one) in enumerate(zip(images, every))]
         data = {"look": look(classes), "samples": samples, "names": [str(m) for m in models], "title": title}
         super().__init__(data=data, settings=asdict(_chosen(samples[0], classes, settings, len(samples))))
 
@@ -76,29 +75,24 @@ class MaskExplorer(Viewer):
         drawn = self.drawings.get(str(sample), b"\xff" * (one["width"] * one["height"]))
         return np.frombuffer(bytes(drawn), np.uint8).reshape(one["height"], one["width"]).copy()
 
-    def painted(self, sample: int | None = None, **settings: Any) -> Array:
+    def painted(self, **settings: Any) -> Array:
         """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
         now = replace(render.Settings(**self.settings), **settings)
-        number = now.sample if sample is None else sample
-        image, masks, probabilities = unpacked(self.data["samples"][number])
-        masks["drawing"] = self.drawing(number)
+        image, masks, probabilities = unpacked(self.data["samples"][now.sample])
+        masks["drawing"] = self.drawing(now.sample)
         return render.paint(image, masks, now, probabilities, self.data["look"]["colors"])
 
     def frames(self) -> list[tuple[Array, str]]:
         """The first pictures, each beside its masks."""
         told = {"truth": "the truth", "prediction": self.data["names"][0], "second": self.data["names"][1]}
         frames = []
-        for number, one in enumerate(self.data["samples"][:4]):
-            views = ["picture", *[name for name in told if one[name] is not None]]
-            step = max(1, max(one["height"], one["width"]) // 160)
-            image, masks, _ = unpacked(one)
-            few = {name: mask[::step, ::step] for name, mask in masks.items()}
-            now = replace(render.Settings(**self.settings), right=None)
-            parts = [render.paint(image[::step, ::step], few, replace(now, left=view)) for view in views]
-            large = max(1, 128 // parts[0].shape[0])
-            strip = np.concatenate(parts, axis=1).repeat(large, 0).repeat(large, 1)
-            seen = ", ".join(["the picture", *[told[view] for view in views[1:]]])
-            frames.append((strip, f"{self.data['title']}. {one['name']}: {seen}."))
+        now = replace(render.Settings(**self.settings), right=None)
+        for one in self.data["samples"][:4]:
+            image, masks, probabilities = unpacked(one)
+            views = ["picture", *masks]
+            parts = [render.paint(image, masks, replace(now, left=view), probabilities) for view in views]
+            seen = ", ".join(["the picture", *[told[view] for view in masks]])
+            frames.append((strip(parts), f"{self.data['title']}. {one['name']}: {seen}."))
         return frames
 
 
@@ -106,15 +100,25 @@ def unpacked(sample: dict[str, Any]) -> tuple[Array, dict[str, Array], Array | N
     """Picture, masks and probabilities of a sample as it is sent."""
     height, width = sample["height"], sample["width"]
     image = np.frombuffer(sample["image"], np.uint8).reshape(height, width, 3)
-    names = [name for name in ("truth", "prediction", "second") if sample[name] is not None]
+    names = [name for name in MASKS if sample[name] is not None]
     masks = {name: np.frombuffer(sample[name], np.uint8).reshape(height, width) for name in names}
     half = ((height + 1) // 2, (width + 1) // 2)
     sent = sample["probabilities"]
     return image, masks, None if sent is None else np.frombuffer(sent, np.uint8).reshape(-1, *half)
 
 
-def _sample(number: int, image: Tensor | Array, classes: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
-    """One picture with what is known of it, checked, as bytes."""
+def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
+    """One picture with what is known of it, checked, as it is sent.
+
+    Args:
+        number: named in errors.
+        image: (3, H, W), uint8 or float in [0, 1].
+        classes: K names.
+        given: what there is of truth, prediction and second (H, W), probabilities (K, H, W), and names (its name).
+
+    Raises:
+        CourseError: if a part has another form.
+    """
     picture = pixels(image, f"picture {number}")
     shape = picture.shape[:2]
     sample = {
@@ -135,32 +139,21 @@ def _sample(number: int, image: Tensor | Array, classes: Sequence[str], given: d
         given.setdefault("prediction", values.max(0).indices)  # of the first dimension, argmax is six times slower
         half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
         probabilities = (half * 255).round().byte().numpy().tobytes()
-    masks = {
-        name: class_ids(given[name], shape, len(classes), f"{name} of picture {number}").tobytes()
-        if name in given
-        else None
-        for name in ("truth", "prediction", "second")
-    }
-    return sample | masks | {"probabilities": probabilities}
+    wheres = {name: f"{name} of picture {number}" for name in given}
+    masks = {name: class_ids(mask, shape, len(classes), wheres[name]).tobytes() for name, mask in given.items()}
+    return sample | dict.fromkeys(MASKS) | masks | {"probabilities": probabilities}
 
 
 def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any], samples: int) -> render.Settings:
     """The settings at first: those given, and what suits the data."""
     refuse_unknown("setting", given, [one.name for one in fields(render.Settings)])
-    there = {"picture", "drawing", *[name for name in ("truth", "prediction", "second") if first[name] is not None]}
-    there |= {"errors"} if "truth" in there else set()
-    there |= {"chosen"} if first["probabilities"] is not None else set()
+    needs = {"errors": "truth", "chosen": "probabilities"} | {name: name for name in MASKS}
+    there = ["picture", "drawing", *[view for view, part in needs.items() if first[part] is not None]]
     left = next(name for name in ("prediction", "truth", "picture") if name in there)
     scored = next(name for name in ("prediction", "second", "drawing") if name in there)
-    clear = str(classes[0]) in ("background", "inside")
-    usual = {"left": left, "scored": scored, "chosen": min(1, len(classes) - 1)}
-    usual["visible"] = (not clear, *[True] * len(classes))
-    chosen = replace(render.Settings(), **{**usual, **given})
-    refuse_unknown("view", [view for view in (chosen.left, chosen.right) if view is not None], sorted(there))
-    limits = {"sample": samples, "chosen": len(classes)}
-    for name, limit in limits.items():
+    chosen = replace(render.usual(classes), **{"left": left, "scored": scored, **given})
+    refuse_unknown("view", [view for view in (chosen.left, chosen.right) if view is not None], there)
+    for name, limit in {"sample": samples, "chosen": len(classes)}.items():
         if getattr(chosen, name) not in range(limit):
             raise CourseError(f"{name} is a number from 0 to {limit - 1}, not {getattr(chosen, name)!r}")
-    if len(chosen.visible) != len(classes) + 1:
-        raise CourseError(f"visible needs {len(classes) + 1} switches, one a class and one for ignored pixels")
     return chosen

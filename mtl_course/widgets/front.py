@@ -7,7 +7,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.widgets.base import Viewer
+from mtl_course.widgets.base import Viewer, strip
 
 COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"), "o^sDPX"  # as in js/common.js
 OPTIONAL = {"weights": None, "x_error": None, "y_error": None, "group": "points", "runs": ()}
@@ -65,12 +65,12 @@ class FrontExplorer(Viewer):
         groups = list(dict.fromkeys(one["group"] for one in sent))
         for one in sent:
             one["group"] = groups.index(one["group"])
-        swept = [number for number, one in enumerate(sent) if one["share"] is not None]
-        data = {"points": sent, "groups": groups, "sweep": sorted(swept, key=lambda k: sent[k]["share"])}
+        swept = sorted((one["share"], number) for number, one in enumerate(sent) if one["share"] is not None)
+        data = {"points": sent, "groups": groups, "sweep": [number for _, number in swept]}
         data |= {"x": x, "y": y, "higher": [way == "higher" for way in better], "interval": interval, "title": title}
         data |= _pictures(sent, pictures)
-        shown = [True] * len(groups)
-        super().__init__(data=data, settings={"chosen": chosen, "shown": shown, "intervals": False, "labels": False})
+        switches = {"shown": [True] * len(groups), "intervals": False, "labels": False}
+        super().__init__(data=data, settings={"chosen": chosen} | switches)
 
     def frames(self) -> list[tuple[Array, str]]:
         """The chart; then the pictures of up to three points of the front."""
@@ -81,8 +81,7 @@ class FrontExplorer(Viewer):
         if size[0]:
             for number in dict.fromkeys(best[k] for k in (0, len(best) // 2, -1)):
                 picture = np.frombuffer(points[number]["picture"], np.uint8).reshape(size)
-                large = max(1, 256 // max(size[:2]))
-                frames.append((picture.repeat(large, 0).repeat(large, 1), f"{points[number]['label']}."))
+                frames.append((strip([picture], 256), f"{points[number]['label']}."))
         return frames
 
 
@@ -138,18 +137,17 @@ def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
     from matplotlib.figure import Figure
 
     fig = Figure(figsize=(6.4, 4.2), dpi=80, layout="tight")
-    ax, at = fig.subplots(), np.array([(one["x"], one["y"]) for one in data["points"]])
+    ax, points, at = fig.subplots(), data["points"], np.array([(one["x"], one["y"]) for one in data["points"]])
     ax.plot(*at[data["sweep"]].T, color="0.6", lw=1)
     ax.plot(*at[sorted(best, key=lambda k: at[k, 0])].T, "--", color="#1a1a1a", label="front")
     for number, name in enumerate(data["groups"]):
-        color = COLORS[number % len(COLORS)]
-        of_group = [one for one in data["points"] if one["group"] == number]
-        x, y, dx, dy = (np.array([one[key] or 0 for one in of_group]) for key in ("x", "y", "x_error", "y_error"))
-        ax.errorbar(x, y, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=name)
+        ids, color = [k for k, one in enumerate(points) if one["group"] == number], COLORS[number % len(COLORS)]
+        dy, dx = ([points[k][key] or 0 for k in ids] for key in ("y_error", "x_error"))
+        ax.errorbar(*at[ids].T, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=name)
     for number in best:
-        ax.annotate(data["points"][number]["label"], at[number], (5, 4), textcoords="offset points", fontsize=8)
-    ways = ["higher" if way else "lower" for way in data["higher"]]
-    ax.set(xlabel=f"{data['x']}; {ways[0]} is better", ylabel=f"{data['y']}; {ways[1]} is better")
+        ax.annotate(points[number]["label"], at[number], (5, 4), textcoords="offset points", fontsize=8)
+    names = [f"{data[a]}; {'higher' if way else 'lower'} is better" for a, way in zip("xy", data["higher"])]
+    ax.set(xlabel=names[0], ylabel=names[1])
     ax.legend(fontsize=8)
     FigureCanvasAgg(fig).draw()
     return np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()

@@ -11,7 +11,7 @@ from mtl_course.tasks import IGNORE_COLOR, PALETTE
 
 HIT, FALSE_ALARM, MISS = 1, 2, 3  # true positive, false positive, false negative
 ERROR_COLORS = {HIT: "#009e73", FALSE_ALARM: "#e69f00", MISS: "#8c00ff"}
-VIEWS = ("picture", "truth", "prediction", "second", "drawing", "chosen", "errors")  # chosen: that class alone
+Masks = Mapping[str, Array]  # class ids uint8 (H, W), by the views that show them
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Settings:
 
     Args:
         sample: which picture, from 0.
-        left, right: what is shown left and right of the divider, of VIEWS; `right` may be None.
+        left, right: what is shown left and right of the divider: "picture", "truth", "prediction", "second", "drawing",
+            "chosen" (that class alone), or "errors"; `right` may be None.
         split: columns left of the divider, in percent.
         opacity: of the mask, in percent.
         visible: a switch for each class, then one for ignored pixels; empty: all but a class 0 that is the background.
@@ -53,6 +54,12 @@ class Settings:
     predicted: int | None = None
 
 
+def usual(classes: Sequence[str]) -> Settings:
+    """Settings at first: the first class after the background is chosen, and a background stays clear."""
+    clear = str(classes[0]) in ("background", "inside")
+    return Settings(chosen=min(1, len(classes) - 1), visible=(not clear, *[True] * len(classes)))
+
+
 def rgb(color: str) -> tuple[int, ...]:
     """(R, G, B) of "#rrggbb"."""
     return tuple(bytes.fromhex(color[1:]))
@@ -80,7 +87,7 @@ def outline(mask: Array) -> Array:
     return edge
 
 
-def answer(masks: Mapping[str, Array], settings: Settings, probabilities: Array | None = None) -> Array:
+def answer(masks: Masks, settings: Settings, probabilities: Array | None = None) -> Array:
     """Where the scored mask, or the thresholded probability, says the chosen class; bool (H, W)."""
     if settings.threshold is None:
         return masks[settings.scored] == settings.chosen
@@ -110,17 +117,13 @@ def scores(kinds: Array) -> dict[str, float]:
 
 
 def paint(
-    image: Array,
-    masks: Mapping[str, Array],
-    settings: Settings,
-    probabilities: Array | None = None,
-    colors: Sequence[str] = PALETTE,
+    image: Array, masks: Masks, settings: Settings, probabilities: Array | None = None, colors: Sequence[str] = PALETTE
 ) -> Array:
     """The picture with what the settings lay over it.
 
     Args:
         image: uint8 (H, W, 3).
-        masks: class ids uint8 (H, W), by the names of VIEWS; in "drawing" 255 is not drawn.
+        masks: class ids uint8 (H, W), by the names of the views; in "drawing" 255 is not drawn.
         settings: with `visible` filled.
         probabilities: uint8 (K, H/2, W/2), rounded up.
         colors: one a class.
@@ -137,12 +140,7 @@ def paint(
 
 
 def _layer(
-    image: Array,
-    view: str,
-    masks: Mapping[str, Array],
-    settings: Settings,
-    probabilities: Array | None,
-    colors: Sequence[str],
+    image: Array, view: str, masks: Masks, settings: Settings, probabilities: Array | None, colors: Sequence[str]
 ) -> Array:
     if view == "picture":
         return image
@@ -167,8 +165,6 @@ def _layer(
         if settings.outline:
             drawn &= outline(values)
     strength = (settings.opacity * 255 + 50) // 100
-    share = np.full(values.shape, strength)
-    if settings.patterns:
-        share = np.where(hatch(np.maximum(pattern, 0)), strength, strength // 4)
-    share = np.where(drawn, share, 0)[..., None]
+    weak = strength // 4 if settings.patterns else strength
+    share = np.where(drawn, np.where(hatch(pattern), strength, weak), 0)[..., None]
     return ((image.astype(np.int64) * (255 - share) + table[values] * share + 127) // 255).astype(np.uint8)

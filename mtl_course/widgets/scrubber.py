@@ -10,7 +10,8 @@ from torch import Tensor
 
 from mtl_course.errors import CourseError
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, pixels
+from mtl_course.widgets.base import Viewer, class_ids, look, strip
+from mtl_course.widgets.explorer import pack, unpacked
 
 
 class EpochScrubber(Viewer):
@@ -56,49 +57,31 @@ class EpochScrubber(Viewer):
         for name, values in lengths.items():
             if len(values) != len(steps):
                 raise CourseError(f"{name} has {len(values)} entries, and there are {len(steps)} epochs")
-        curves = {
-            str(name): [float(v) if np.isfinite(v) else None for v in one] for name, one in (scores or {}).items()
-        }
+        curves = {name: [float(v) if np.isfinite(v) else None for v in one] for name, one in (scores or {}).items()}
         data = {"look": look(classes), "epochs": steps, "scores": curves, "title": title, "samples": []}
-        for number, parts in enumerate(zip(names or range(len(images)), images, truths, masks)):
-            data["samples"].append(_sample(number, *parts, len(classes)))
-        clear = str(classes[0]) in ("background", "inside")
-        start = {"chosen": min(1, len(classes) - 1), "visible": (not clear, *[True] * len(classes))}
-        super().__init__(data=data, settings=asdict(render.Settings(**start)) | {"epoch": len(steps) - 1})
+        for number, name in enumerate(names or range(len(images))):
+            one = pack(number, images[number], classes, {"names": name, "truth": truths[number]})
+            where, shape = f"predictions of picture {number}", (one["height"], one["width"])
+            found = [class_ids(mask, shape, len(classes), where) for mask in masks[number]]
+            data["samples"].append(one | {"predictions": np.stack(found).tobytes()})
+        super().__init__(data=data, settings=asdict(render.usual(classes)) | {"epoch": len(steps) - 1})
 
-    def painted(self, sample: int | None = None, **settings: Any) -> Array:
+    def painted(self, **settings: Any) -> Array:
         """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
         now = dict(self.settings) | settings
-        epoch, one = now.pop("epoch"), self.data["samples"][now["sample"] if sample is None else sample]
-        shape = (one["height"], one["width"])
-        masks = np.frombuffer(one["predictions"], np.uint8).reshape(-1, *shape)
-        masks = {"truth": np.frombuffer(one["truth"], np.uint8).reshape(shape), "prediction": masks[epoch]}
-        image = np.frombuffer(one["image"], np.uint8).reshape(*shape, 3)
+        epoch, one = now.pop("epoch"), self.data["samples"][now["sample"]]
+        image, masks, _ = unpacked(one)
+        masks["prediction"] = np.frombuffer(one["predictions"], np.uint8).reshape(-1, *masks["truth"].shape)[epoch]
         return render.paint(image, masks, render.Settings(**now), colors=self.data["look"]["colors"])
 
     def frames(self) -> list[tuple[Array, str]]:
         """For the first pictures: the picture, up to five epochs, the truth."""
         epochs, frames = self.data["epochs"], []
         some = sorted({round(k * (len(epochs) - 1) / 4) for k in range(5)})
+        told = ", ".join(str(epochs[k]) for k in some)
+        looks = [{"left": "picture"}, *[{"left": "prediction", "epoch": k} for k in some], {"left": "truth"}]
         for number, one in enumerate(self.data["samples"][:4]):
-            parts = [self.painted(number, left="picture")]
-            parts += [self.painted(number, left="prediction", epoch=k) for k in some]
-            parts += [self.painted(number, left="truth")]
-            step, large = max(1, one["width"] // 128), max(1, 128 // one["width"])
-            strip = np.concatenate([part[::step, ::step] for part in parts], axis=1).repeat(large, 0).repeat(large, 1)
-            told = ", ".join(str(epochs[k]) for k in some)
+            parts = [self.painted(sample=number, **now) for now in looks]
             seen = f"the picture, the prediction after epoch {told}, the truth."
-            frames.append((strip, f"{self.data['title']}. {one['name']}: {seen}"))
+            frames.append((strip(parts), f"{self.data['title']}. {one['name']}: {seen}"))
         return frames
-
-
-def _sample(
-    number: int, name: object, image: Tensor | Array, truth: Tensor | Array, masks: Tensor | Array, known: int
-) -> dict[str, Any]:
-    """One picture, checked, as bytes."""
-    picture = pixels(image, f"picture {number}")
-    shape = picture.shape[:2]
-    found = [class_ids(mask, shape, known, f"prediction {k} of picture {number}") for k, mask in enumerate(masks)]
-    sample = {"name": str(name), "height": shape[0], "width": shape[1], "image": picture.tobytes()}
-    sample["truth"] = class_ids(truth, shape, known, f"truth of picture {number}").tobytes()
-    return sample | {"predictions": np.stack(found).tobytes()}
