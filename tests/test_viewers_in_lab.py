@@ -11,7 +11,7 @@ import pytest
 import torch
 from lab_fixture import KERNEL_IS_READY, open_lesson, run_all, write_notebook
 from nbconvert import HTMLExporter
-from viewer_fixture import axe, canvas_pixels, watch
+from viewer_fixture import axe, watch
 
 from mtl_course.widgets import MaskExplorer
 
@@ -27,7 +27,16 @@ logits = 2.0 * torch.nn.functional.one_hot(truth, 3).movedim(-1, 1) + torch.rand
 VIEWERS = {
     "explorer": "explorer = widgets.MaskExplorer(images, truth, probabilities=logits.softmax(1),\n"
     "    classes=('background', 'cat', 'dog'), title='Random squares')\nexplorer",
+    "mixer": "widgets.AlphaMixer(logits.movedim(1, 0)[:, :2], (truth == 1)[:2], labels=('a', 'b', 'c'), title='Mixer')",
+    "playground": "widgets.GradientPlayground([[1, 0], [-0.5, 1], [0, -1]], title='Playground')",
+    "front": "points = [{'label': f'w = {w}', 'x': w, 'y': 1 - w**2, 'weights': [w, 1 - w]} for w in (0.2, 0.5, 0.8)]\n"
+    "widgets.FrontExplorer(points, x='one (no unit)', y='two (no unit)', title='Front')",
+    "scrubber": "masks = torch.stack([truth[0].roll(k, 1) for k in range(3)])\n"
+    "widgets.EpochScrubber(images[0], truth[0], masks, title='Epochs', classes=('background', 'cat', 'dog'))",
 }
+TITLES = dict(zip(VIEWERS, ("Random squares", "Mixer", "Playground", "Front", "Epochs")))
+PICTURE = """root => [...root.querySelectorAll('canvas')].map(canvas => canvas.toDataURL()).join()
+    + (root.querySelector('svg')?.innerHTML ?? '')"""
 ASK = "print('drawn', sorted(set(explorer.drawing(0).ravel().tolist())), explorer.settings['opacity'])"
 PANEL = ".jp-NotebookPanel:not(.lm-mod-hidden)"
 
@@ -56,24 +65,30 @@ def command(page, menu: str, name: str) -> None:
     page.click(f'.lm-Menu [data-command="{name}"]')
 
 
-def work_the_explorer(page) -> None:
-    """A key on a slider repaints the canvas, and the cursor moves by arrow keys."""
-    root = page.locator(f'{PANEL} [aria-label="Random squares"].mtl-viewer')
-    root.scroll_into_view_if_needed()
-    before, slider = canvas_pixels(page), root.get_by_label("opacity")
-    slider.focus()
-    value = int(slider.input_value())
-    page.keyboard.press("ArrowLeft")
-    assert int(slider.input_value()) == value - 1 and (canvas_pixels(page) != before).any()
-    root.locator(".mtl-canvas").focus()
-    place = root.locator(".mtl-said").last.inner_text()
+def viewer(page, name: str):
+    return page.locator(f'{PANEL} [aria-label="{TITLES[name]}"].mtl-viewer')
+
+
+def work(page) -> None:
+    """In every viewer a key on its first slider repaints it, and in the explorer the arrow keys move the cursor."""
+    for name in VIEWERS:
+        root = viewer(page, name)
+        root.scroll_into_view_if_needed()
+        slider = root.locator("input[type=range]").first if name != "explorer" else root.get_by_label("opacity")
+        before, value = root.evaluate(PICTURE), slider.input_value()
+        slider.focus()
+        page.keyboard.press("ArrowLeft" if float(value) > float(slider.get_attribute("min")) else "ArrowRight")
+        assert slider.input_value() != value and root.evaluate(PICTURE) != before, name
+    viewer(page, "explorer").locator(".mtl-canvas").focus()
+    said = viewer(page, "explorer").locator(".mtl-said").last
+    place = said.inner_text()
     page.keyboard.press("ArrowDown")
-    assert root.locator(".mtl-said").last.inner_text() != place
+    assert said.inner_text() != place
 
 
 def test_keys_reach_the_viewer_and_not_jupyterlab(notebook):
     page = notebook
-    work_the_explorer(page)
+    work(page)
     for key in ("0", "0", "d", "d", "x", "m", "a", "ArrowUp"):  # as commands: restart, delete, cut, markdown, insert
         page.keyboard.press(key)
     page.wait_for_timeout(300)
@@ -83,7 +98,7 @@ def test_keys_reach_the_viewer_and_not_jupyterlab(notebook):
 
 def test_a_drawing_and_a_setting_come_back_to_python(notebook):
     page = notebook
-    root = page.locator(f'{PANEL} [aria-label="Random squares"].mtl-viewer')
+    root = viewer(page, "explorer")
     root.get_by_label("tool", exact=True).select_option(label="brush")
     root.get_by_label("choose dog").click()
     root.locator(".mtl-canvas").focus()
@@ -99,9 +114,9 @@ def test_after_a_restart_the_viewer_still_works_and_runs_again(notebook):
     command(page, "Kernel", "kernelmenu:restart")
     page.click(".jp-Dialog .jp-mod-accept")
     page.wait_for_function(KERNEL_IS_READY, timeout=60_000)
-    work_the_explorer(page)  # without a kernel that knows it
+    work(page)  # without a kernel that knows it
     run_all(page)
-    work_the_explorer(page)
+    work(page)
 
 
 def test_after_a_reload_the_viewer_is_there(notebook, lab):
@@ -113,7 +128,7 @@ def test_after_a_reload_the_viewer_is_there(notebook, lab):
     page.reload()
     page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=60_000)
     page.wait_for_selector(f"{PANEL} .mtl-canvas", timeout=60_000)
-    work_the_explorer(page)
+    work(page)
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
@@ -127,9 +142,9 @@ def test_axe_finds_nothing_serious_in_either_theme(notebook, theme, tmp_path):
     folder = Path(os.environ.get("MTL_COURSE_SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
     page.set_viewport_size({"width": 1200, "height": 900})
-    for number, viewer in enumerate(page.locator(f"{PANEL} .mtl-viewer").all()):
-        viewer.scroll_into_view_if_needed()
-        viewer.screenshot(path=folder / f"viewer_{list(VIEWERS)[number]}_{theme.split()[1].lower()}.png")
+    for name in VIEWERS:
+        viewer(page, name).scroll_into_view_if_needed()
+        viewer(page, name).screenshot(path=folder / f"viewer_{name}_{theme.split()[1].lower()}.png")
     assert axe(page) == []
     page.wait_for_timeout(500)
 
