@@ -233,3 +233,11 @@ def test_few_points(page, tmp_path):
     page.locator(".mtl-chart").focus()
     page.keyboard.press("ArrowRight")
     assert "one (points): a (%) 3.0" in page.locator(".mtl-result").text_content() and page.trouble == []
+
+
+def test_intervals_of_a_record_are_taken_as_they_are():
+    interval = {"mean": 0.5, "half_width": 0.1, "n": 5}
+    (point,) = FrontExplorer([{"label": "a", "x": interval, "y": 2}], x="x", y="y").data["points"]
+    assert (point["x"], point["x_error"], point["y"], point["y_error"]) == (0.5, 0.1, 2.0, None)
+    with pytest.raises(CourseError, match="point 0 needs a label, finite x"):
+        FrontExplorer([{"label": "a", "x": {"half_width": 0.1}, "y": 2}], x="x", y="y")

@@ -21,9 +21,9 @@ class FrontExplorer(Viewer):
     share, and have a slider.
 
     Args:
-        points: dicts with "label", "x" and "y" (numbers); and, if wanted, "weights" (a list, or a dict by task),
-            "x_error" and "y_error" (half widths), "group" (a name; groups differ in marker and colour), and "runs"
-            (the pairs (x, y) of single seeds, drawn as dots).
+        points: dicts with "label", "x" and "y" (numbers, or intervals as `records.mean_interval` gives them); and, if
+            wanted, "weights" (a list, or a dict by task), "x_error" and "y_error" (half widths), "group" (a name;
+            groups differ in marker and colour), and "runs" (the pairs (x, y) of single seeds, drawn as dots).
         x, y: name and unit of the scores, such as "gain in depth (%)".
         better: "higher" or "lower", for x and for y.
         pictures: one a point, uint8 (H, W, 3), all of one size, shown beside the chart.
@@ -63,8 +63,6 @@ class FrontExplorer(Viewer):
             raise CourseError(f"better is 'higher' or 'lower', for x and for y, not {better!r}")
         sent = [_point(number, one) for number, one in enumerate(points)]
         groups = list(dict.fromkeys(one["group"] for one in sent))
-        for one in sent:
-            one["group"] = groups.index(one["group"])
         swept = sorted((one["share"], number) for number, one in enumerate(sent) if one["share"] is not None)
         data = {"points": sent, "groups": groups, "sweep": [number for _, number in swept]}
         data |= {"x": x, "y": y, "higher": [way == "higher" for way in better], "interval": interval, "title": title}
@@ -100,6 +98,9 @@ def front(points: Sequence[Mapping[str, Any]], higher: Sequence[bool]) -> Array:
 def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
     """A point as it is sent; `share` is that of the first weight."""
     where = f"point {number}"
+    for axis in {"x", "y"} & set(one):
+        if isinstance(one[axis], Mapping):
+            one = {**one, axis: one[axis].get("mean"), f"{axis}_error": one[axis].get("half_width")}
     refuse_unknown(f"key of {where}", one, ["label", "x", "y", *OPTIONAL])
     point, texts = OPTIONAL | one, {name: str(one.get(name, "points")) for name in ("label", "group")}
     weights, errors = point["weights"], [point[name] for name in ("x_error", "y_error") if point[name] is not None]
@@ -141,7 +142,7 @@ def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
     ax.plot(*at[data["sweep"]].T, color="0.6", lw=1)
     ax.plot(*at[sorted(best, key=lambda k: at[k, 0])].T, "--", color="#1a1a1a", label="front")
     for number, name in enumerate(data["groups"]):
-        ids, color = [k for k, one in enumerate(points) if one["group"] == number], COLORS[number % len(COLORS)]
+        ids, color = [k for k, one in enumerate(points) if one["group"] == name], COLORS[number % len(COLORS)]
         dy, dx = ([points[k][key] or 0 for k in ids] for key in ("y_error", "x_error"))
         ax.errorbar(*at[ids].T, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=name)
     for number in best:

@@ -1,7 +1,8 @@
 // FrontExplorer: points of two scores, the front that no other point beats, and what one point is.
 
 function render({ model, el }) {
-  const data = model.get("data"), { points, groups, sweep } = data;
+  const data = model.get("data"), { groups, sweep } = data;
+  const points = data.points.map(one => ({ ...one, group: groups.indexOf(one.group) }));
   const bound = bind(model, draw), { get, set } = bound;
   const good = points.map(one => [one.x, one.y].map((v, k) => data.higher[k] ? v : -v));
   const ends = ["x", "y"].map(a => span(points.flatMap(one =>
