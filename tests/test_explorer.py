@@ -87,14 +87,23 @@ BAD = {
     "probabilities of picture 0 should lie": {"probabilities": torch.full((2, 3, 4, 4), torch.nan)},
     "picture 0 should be a picture": {"images": torch.zeros(2, 4, 4, 3)},
     "picture 0 is a picture of floats": {"images": torch.full((2, 3, 4, 4), 255.0)},
-    "picture 0 should be uint8": {"images": torch.zeros(2, 3, 4, 4, dtype=torch.int32)},
+    r"picture 0 should be a picture .* int32 \(3, 4, 4\)": {"images": torch.zeros(2, 3, 4, 4, dtype=torch.int32)},
     "expected are a picture or more": {"images": []},
     "1 to 255 classes, not 2, 0": {"classes": ()},
     "names are 1": {"names": ["one"]},
     "unknown setting 'opacty': did you mean 'opacity'": {"opacty": 3},
-    "unknown view 'errors'": {"left": "errors"},
-    "chosen is a number from 0 to 2": {"chosen": 3},
-    "sample is a number from 0 to 1": {"sample": 2},
+    "left is one of picture, drawing, and not 'errors'": {"left": "errors"},
+    "chosen is one of 0, 1, 2, and not 3": {"chosen": 3},
+    "sample is one of 0, 1, and not 2": {"sample": 2},
+    "opacity is one of 0 to 100, and not 300": {"opacity": 300},
+    "threshold is one of None, and not 9": {"threshold": 9},
+    "order is one of given": {"order": "worst"},
+    "visible needs 4 switches": {"visible": ()},
+    r"truth of picture 0 should be a tensor or array of numbers, and is list": {"truth": [[["a"]]] * 2},
+    r"prediction of picture 0 should be whole numbers .* complex64": {"prediction": torch.zeros(2, 4, 4) + 0j},
+    r"probabilities of picture 0 should be floats \(3, 4, 4\), and are int64": {
+        "probabilities": torch.ones(2, 3, 4, 4).long()
+    },
 }
 
 
@@ -103,6 +112,30 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(sentence):
     arguments = {"images": torch.zeros(2, 3, 4, 4), "classes": ("a", "b", "c")} | BAD[sentence]
     with pytest.raises(CourseError, match=sentence):
         MaskExplorer(arguments.pop("images"), **arguments)
+
+
+def test_tensors_of_a_model_are_taken_as_they_are():
+    likely = torch.rand(1, 2, 4, 4, requires_grad=True).softmax(1)
+    images = torch.rand(1, 3, 4, 4, dtype=torch.float64, requires_grad=True).transpose(2, 3)
+    for kind in (torch.bfloat16, torch.float16, torch.float64):
+        sample = MaskExplorer(images, probabilities=likely.to(kind), classes=("a", "b")).data["samples"][0]
+        assert len(sample["probabilities"]) == 2 * 2 * 2
+    bits = MaskExplorer(images, torch.ones(1, 4, 4, dtype=torch.bool), classes=("a", "b")).data["samples"][0]["truth"]
+    assert bits == bytes([1]) * 16
+
+
+def test_one_name_for_the_model_is_enough():
+    mask = torch.zeros(1, 4, 4, dtype=torch.int64)
+    explorer = MaskExplorer(torch.rand(1, 3, 4, 4), prediction=mask, classes=("a",), models=["U-Net"], second=mask)
+    assert explorer.frames()[0][1].endswith("the picture, U-Net, second model.")
+
+
+def test_the_pictures_have_the_colours_of_the_canvas():
+    mask = torch.full((1, 128, 128), 29)
+    explorer = MaskExplorer(
+        torch.rand(1, 3, 128, 128), prediction=mask, classes=[str(k) for k in range(30)], opacity=100
+    )
+    assert tuple(explorer.frames()[0][0][0, -1]) == render.rgb(render.PALETTE[7])
 
 
 def test_a_drawing_of_the_browser_is_read_in_python():

@@ -31,13 +31,13 @@ def test_front_of_worked_points():
 
 
 def test_what_is_sent():
-    """Weighted points are swept by the share of the first weight; a list of weights has no names."""
+    """Weighted points are swept by the share of the first weight."""
     data = made().data
     assert data["sweep"] == [0, 1, 2] and data["groups"] == ["fixed", "rules"] and data["higher"] == [True, False]
     assert data["points"][0]["weights"] == "semantic 0.5, depth 1.5" and data["points"][3]["weights"] == ""
-    listed = [one | {"weights": [1 - 0.3 * k, 0.3 * k]} for k, one in enumerate(POINTS[:3])]
+    listed = [one | {"weights": {"a": 1 - 0.3 * k, "b": 0.3 * k}} for k, one in enumerate(POINTS[:3])]
     data = FrontExplorer(listed, **NAMES).data
-    assert data["sweep"] == [2, 1, 0] and data["points"][1]["weights"] == "0.7, 0.3"
+    assert data["sweep"] == [2, 1, 0] and data["points"][1]["weights"] == "a 0.7, b 0.3"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,8 @@ def test_what_is_sent():
     [
         ({"x": float("nan")}, "finite"), ({"y": None}, "finite"), ({"x_error": -1}, "from 0"),
         ({"runs": [1, 2]}, "runs"),
-        ({"weights": [1, -1]}, "from 0"), ({"weigths": [1]}, "did you mean 'weights'"), ({"y": "much"}, "finite"),
+        ({"weights": {"a": 1, "b": -1}}, "from 0"), ({"weigths": {"a": 1}}, "did you mean 'weights'"),
+        ({"y": "much"}, "finite"),
     ],
 )  # fmt: skip
 def test_bad_points(change, told):

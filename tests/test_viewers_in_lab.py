@@ -29,10 +29,10 @@ VIEWERS = {
     "    classes=('background', 'cat', 'dog'), title='Random squares')\nexplorer",
     "mixer": "widgets.AlphaMixer(logits.movedim(1, 0)[:, :2], (truth == 1)[:2], labels=('a', 'b', 'c'), title='Mixer')",
     "playground": "widgets.GradientPlayground([[1, 0], [-0.5, 1], [0, -1]], title='Playground')",
-    "front": "points = [{'label': f'w = {w}', 'x': w, 'y': 1 - w**2, 'weights': [w, 1 - w]} for w in (0.2, 0.5, 0.8)]\n"
+    "front": "points = [{'label': f'w = {w}', 'x': w, 'y': 1 - w, 'weights': {'a': w}} for w in (0.2, 0.5, 0.8)]\n"
     "widgets.FrontExplorer(points, x='one (no unit)', y='two (no unit)', title='Front')",
     "scrubber": "masks = torch.stack([truth[0].roll(k, 1) for k in range(3)])\n"
-    "widgets.EpochScrubber(images[0], truth[0], masks, title='Epochs', classes=('background', 'cat', 'dog'))",
+    "widgets.EpochScrubber(images[:1], truth[:1], [masks], title='Epochs', classes=('background', 'cat', 'dog'))",
 }
 TITLES = dict(zip(VIEWERS, ("Random squares", "Mixer", "Playground", "Front", "Epochs")))
 PICTURE = """root => [...root.querySelectorAll('canvas')].map(canvas => canvas.toDataURL()).join()

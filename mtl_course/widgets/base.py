@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -30,7 +31,8 @@ def source(name: str) -> str:
 class Viewer(anywidget.AnyWidget):
     """A canvas with controls, drawn in the browser; the kernel is not asked again.
 
-    A subclass names its JavaScript in `script`, puts what is sent into traits, and gives `frames` for the fallback.
+    A subclass names its JavaScript in `script`, puts what is sent into traits, and has a method `frames()` for where no
+    front end loads: a list of pictures, uint8 (H, W, 3), each with a sentence that says what it shows.
     """
 
     script = ""
@@ -43,37 +45,28 @@ class Viewer(anywidget.AnyWidget):
             cls._css = source("viewer.css")
         super().__init_subclass__(**options)
 
-    def frames(self) -> list[tuple[Array, str]]:
-        """Pictures for where no front end loads: uint8 (H, W, 3), and a sentence that says what each shows."""
-        raise NotImplementedError
-
     def _repr_mimebundle_(self, **options: object) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live viewer; and, for GitHub, the site, an exported page or a notebook without trust, its pictures."""
         data, metadata = super()._repr_mimebundle_(**options)
         frames = self.frames()
         return data | {"text/html": fallback(frames), "text/plain": frames[0][1]}, metadata
 
-    def save_html(self, path: str | Path, title: str = "Viewer") -> Path:
-        """Write the viewer as one page that works without Jupyter, kernel and network.
+    def save_html(self, path: str | Path, title: str | None = None) -> Path:
+        """Write the viewer, as it is now, as one page that works without Jupyter, kernel and network.
 
         Raises:
             CourseError: if the file cannot be written.
         """
-        state = json.dumps({"data": self.data, "settings": self.settings}, default=_as_text)
-        fill = {
-            "TITLE": html.escape(title),
-            "STYLE": self._css,
-            "STATE": base64.b64encode(state.encode()).decode(),
-            "MODULE": base64.b64encode(str(self._esm).encode()).decode(),
-        }
-        page = source("page.html")
-        for name, text in fill.items():
-            page = page.replace(f"{{{{{name}}}}}", text)
+        own = set(self.class_trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names(sync=True))
+        state = {name: getattr(self, name) for name in own if name[0] != "_"}
+        parts = {"TITLE": html.escape(title or self.data["title"]), "STYLE": self._css, "MODULE": _text(self._esm)}
+        parts["STATE"] = _text(json.dumps(state, default=lambda content: {"base64": _text(content)}))
+        page = re.sub(r"\{\{([A-Z]+)\}\}", lambda name: parts[name[1]], source("page.html"))
         return write_whole(path, page.encode())
 
 
-def _as_text(content: bytes) -> dict[str, str]:
-    return {"base64": base64.b64encode(content).decode()}
+def _text(content: str | bytes) -> str:
+    return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
 
 def fallback(frames: Sequence[tuple[Array, str]]) -> str:
@@ -95,8 +88,9 @@ def fallback(frames: Sequence[tuple[Array, str]]) -> str:
 
 
 def strip(parts: Sequence[Array], room: int = 128) -> Array:
-    """Pictures uint8 (H, W, 3) side by side, pixels enlarged or left out, so that each is about `room` high."""
-    step, large = max(1, max(parts[0].shape[:2]) // (room * 5 // 4)), max(1, room // parts[0].shape[0])
+    """Pictures uint8 (H, W, 3) side by side, pixels enlarged or left out, so that none is much larger than `room`."""
+    size = max(parts[0].shape[:2])
+    step, large = max(1, size * 4 // (room * 5)), max(1, room // size)
     return np.concatenate(parts, axis=1)[::step, ::step].repeat(large, 0).repeat(large, 1)
 
 
@@ -104,16 +98,31 @@ def _png(picture: Array) -> str:
     image = Image.fromarray(np.ascontiguousarray(picture))
     image = image.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     image.save(out := io.BytesIO(), "png", optimize=True)
-    return base64.b64encode(out.getvalue()).decode()
+    return _text(out.getvalue())
 
 
 def look(classes: Sequence[str]) -> dict[str, Any]:
     """Names and colours of classes, as the browser needs them."""
-    return {
-        "classes": [str(name) for name in classes],
-        "colors": [PALETTE[k % len(PALETTE)] for k in range(len(classes))],
-        "ignoreColor": IGNORE_COLOR,
-    }
+    colors = [PALETTE[k % len(PALETTE)] for k in range(len(classes))]
+    return {"classes": [*map(str, classes)], "colors": colors, "ignoreColor": IGNORE_COLOR}
+
+
+def numbers(values: Tensor | Array, where: str) -> Tensor:
+    """What was given as a tensor on the CPU, without its gradient.
+
+    Raises:
+        CourseError: if these are no numbers.
+    """
+    try:
+        found = values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise CourseError(f"{where} should be a tensor or array of numbers, and is {type(values).__name__}") from error
+    return found.detach().cpu()
+
+
+def kind(found: Tensor) -> str:
+    """Type and shape, for an error."""
+    return f"{str(found.dtype)[6:]} {tuple(found.shape)}"
 
 
 def pixels(image: Tensor | Array, where: str) -> Array:
@@ -126,15 +135,15 @@ def pixels(image: Tensor | Array, where: str) -> Array:
     Raises:
         CourseError: if it has another form.
     """
-    found = torch.as_tensor(np.asarray(image))
-    if found.ndim != 3 or len(found) != 3 or not found.numel():
-        raise CourseError(f"{where} should be a picture (3, H, W), and is {tuple(found.shape)}")
+    found = numbers(image, where)
+    wrong = found.ndim != 3 or len(found) != 3 or not found.numel()
+    if wrong or not (found.dtype == torch.uint8 or found.is_floating_point()):
+        raise CourseError(f"{where} should be a picture (3, H, W), uint8 or float in [0, 1], and is {kind(found)}")
     if found.is_floating_point():
-        if not (found.isfinite().all() and found.min() >= 0 and found.max() <= 1):
+        low, high = found.aminmax()
+        if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"{where} is a picture of floats, which should lie in [0, 1]: divide bytes by 255")
-        found = (found * 255).round().byte()
-    if found.dtype != torch.uint8:
-        raise CourseError(f"{where} should be uint8, or float in [0, 1], and is {str(found.dtype)[6:]}")
+        found = (found.float() * 255).round().byte()
     return found.permute(1, 2, 0).contiguous().numpy()
 
 
@@ -150,10 +159,9 @@ def class_ids(mask: Tensor | Array, shape: tuple[int, int], known: int, where: s
     Raises:
         CourseError: if it has another form or holds another id.
     """
-    found = np.asarray(mask)
-    if found.dtype.kind not in "iub" or found.shape != shape:
-        kind = f"{found.dtype} {found.shape}"
-        raise CourseError(f"{where} should be whole numbers {shape}, as its picture is large, and is {kind}")
+    found = numbers(mask, where)
+    if found.is_floating_point() or found.is_complex() or found.shape != shape:
+        raise CourseError(f"{where} should be whole numbers {shape}, as its picture is large, and is {kind(found)}")
     if len(bad := found[((found < 0) | (found >= known)) & (found != 255)]):
-        raise CourseError(f"{where} holds the class id {bad.flat[0]}; expected are 0 to {known - 1}, or 255 = ignore")
-    return np.ascontiguousarray(found.astype(np.uint8))
+        raise CourseError(f"{where} holds the class id {bad[0]}; expected are 0 to {known - 1}, or 255 = ignore")
+    return found.byte().contiguous().numpy()

@@ -5,7 +5,6 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 import traitlets
 from numpy import ndarray as Array
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, pixels, strip
+from mtl_course.widgets.base import Viewer, class_ids, kind, look, numbers, pixels, strip
 
 MASKS = ("truth", "prediction", "second")
 Pictures = Sequence[Tensor | Array] | Tensor | Array  # N of one or of several sizes
@@ -66,7 +65,7 @@ class MaskExplorer(Viewer):
                 raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: both need the same number")
         every = [{name: values[k] for name, values in given.items()} for k in range(len(images))]
         samples = [pack(k, image, classes, one) for k, (image, one) in enumerate(zip(images, every))]
-        data = {"look": look(classes), "samples": samples, "names": [str(m) for m in models], "title": title}
+        data = {"look": look(classes), "samples": samples, "names": [*map(str, models), "second model"], "title": title}
         super().__init__(data=data, settings=asdict(_chosen(samples[0], classes, settings, len(samples))))
 
     def drawing(self, sample: int = 0) -> Array:
@@ -86,11 +85,11 @@ class MaskExplorer(Viewer):
         """The first pictures, each beside its masks."""
         told = {"truth": "the truth", "prediction": self.data["names"][0], "second": self.data["names"][1]}
         frames = []
-        now = replace(render.Settings(**self.settings), right=None)
+        now, colors = replace(render.Settings(**self.settings), right=None), self.data["look"]["colors"]
         for one in self.data["samples"][:4]:
             image, masks, probabilities = unpacked(one)
             views = ["picture", *masks]
-            parts = [render.paint(image, masks, replace(now, left=view), probabilities) for view in views]
+            parts = [render.paint(image, masks, replace(now, left=view), probabilities, colors) for view in views]
             seen = ", ".join(["the picture", *[told[view] for view in masks]])
             frames.append((strip(parts), f"{self.data['title']}. {one['name']}: {seen}."))
         return frames
@@ -129,10 +128,10 @@ def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict
     }
     probabilities = given.pop("probabilities", None)
     if probabilities is not None:
-        values = torch.as_tensor(np.asarray(probabilities))
+        values = numbers(probabilities, f"probabilities of picture {number}")
         if values.shape != (len(classes), *shape) or not values.is_floating_point():
             expected = f"floats {(len(classes), *shape)}"
-            raise CourseError(f"probabilities of picture {number} should be {expected}, and are {tuple(values.shape)}")
+            raise CourseError(f"probabilities of picture {number} should be {expected}, and are {kind(values)}")
         low, high = values.aminmax()
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"probabilities of picture {number} should lie in [0, 1]: use softmax(1) of the logits")
@@ -145,15 +144,22 @@ def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict
 
 
 def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any], samples: int) -> render.Settings:
-    """The settings at first: those given, and what suits the data."""
+    """The settings at first: those given, and what suits the data; CourseError on one that is not possible."""
     refuse_unknown("setting", given, [one.name for one in fields(render.Settings)])
-    needs = {"errors": "truth", "chosen": "probabilities"} | {name: name for name in MASKS}
+    needs = {name: name for name in MASKS} | {"chosen": "probabilities", "errors": "truth"}
     there = ["picture", "drawing", *[view for view, part in needs.items() if first[part] is not None]]
     left = next(name for name in ("prediction", "truth", "picture") if name in there)
     scored = next(name for name in ("prediction", "second", "drawing") if name in there)
     chosen = replace(render.usual(classes), **{"left": left, "scored": scored, **given})
-    refuse_unknown("view", [view for view in (chosen.left, chosen.right) if view is not None], there)
-    for name, limit in {"sample": samples, "chosen": len(classes)}.items():
-        if getattr(chosen, name) not in range(limit):
-            raise CourseError(f"{name} is a number from 0 to {limit - 1}, not {getattr(chosen, name)!r}")
+    every, thresholds = range(len(classes)), [None, *range(1, 257)] if "chosen" in there else [None]
+    possible = {"sample": range(samples), "left": there, "right": [None, *there], "split": range(101)}
+    possible |= {"opacity": range(101), "chosen": every, "threshold": thresholds, "true": [None, *every]}
+    possible |= {"scored": [name for name in ("prediction", "second", "drawing") if name in there]}
+    possible |= {"predicted": [None, *every], "tool": ("look", "brush", "eraser"), "brush": range(1, 42)}
+    for name, allowed in (possible | {"order": render.ORDERS}).items():
+        if (value := getattr(chosen, name)) not in allowed:
+            told = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 9 else ", ".join(map(str, allowed))
+            raise CourseError(f"{name} is one of {told}, and not {value!r}")
+    if len(chosen.visible) != len(classes) + 1:
+        raise CourseError(f"visible needs {len(classes) + 1} switches, one a class and one for ignored pixels")
     return chosen

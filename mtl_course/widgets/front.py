@@ -10,7 +10,7 @@ from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.widgets.base import Viewer, strip
 
 COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"), "o^sDPX"  # as in js/common.js
-OPTIONAL = {"weights": None, "x_error": None, "y_error": None, "group": "points", "runs": ()}
+OPTIONAL = {"weights": {}, "x_error": None, "y_error": None, "group": "points", "runs": ()}
 
 
 class FrontExplorer(Viewer):
@@ -22,7 +22,7 @@ class FrontExplorer(Viewer):
 
     Args:
         points: dicts with "label", "x" and "y" (numbers, or intervals as `records.mean_interval` gives them); and, if
-            wanted, "weights" (a list, or a dict by task), "x_error" and "y_error" (half widths), "group" (a name;
+            wanted, "weights" (a dict by task), "x_error" and "y_error" (half widths), "group" (a name;
             groups differ in marker and colour), and "runs" (the pairs (x, y) of single seeds, drawn as dots).
         x, y: name and unit of the scores, such as "gain in depth (%)".
         better: "higher" or "lower", for x and for y.
@@ -35,8 +35,8 @@ class FrontExplorer(Viewer):
         CourseError: if a point lacks a number or has a wrong one, or the pictures do not fit.
 
     Example:
-        >>> points = [{"label": f"w = {w}", "x": w, "y": 1 - w**2, "weights": [w, 1 - w], "group": "fixed weights"}
-        ...           for w in (0.2, 0.5, 0.8)]
+        >>> points = [{"label": f"w = {w}", "x": w, "y": 1 - w**2, "weights": {"masks": w, "depth": 1 - w},
+        ...            "group": "fixed weights"} for w in (0.2, 0.5, 0.8)]
         >>> points += [{"label": "PCGrad", "x": 0.5, "y": 0.6, "x_error": 0.1, "y_error": 0.1, "group": "rules"}]
         >>> masks = [np.zeros((64, 64, 3), np.uint8) for _ in points]  # such as plotting.overlay(image, mask, task)
         >>> viewer = FrontExplorer(points, x="mIoU (no unit)", y="depth error (m)", better=("higher", "lower"),
@@ -103,8 +103,7 @@ def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
             one = {**one, axis: one[axis].get("mean"), f"{axis}_error": one[axis].get("half_width")}
     refuse_unknown(f"key of {where}", one, ["label", "x", "y", *OPTIONAL])
     point, texts = OPTIONAL | one, {name: str(one.get(name, "points")) for name in ("label", "group")}
-    weights, errors = point["weights"], [point[name] for name in ("x_error", "y_error") if point[name] is not None]
-    shares = [*weights.values()] if isinstance(weights, Mapping) else [*(weights or ())]
+    shares, errors = [*point["weights"].values()], [point[a] for a in ("x_error", "y_error") if point[a] is not None]
     try:
         runs = np.array([*point["runs"]] or np.zeros((0, 2)), float)
         numbers = np.array([one.get("x", np.nan), one.get("y", np.nan), *shares, *errors, *runs.flat], float)
@@ -112,8 +111,7 @@ def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
         numbers = np.array([np.nan])
     if "label" not in one or not np.isfinite(numbers).all() or min([0, *shares, *errors]) < 0 or runs.shape[1:] != (2,):
         raise CourseError(f"{where} needs a label, finite x and y, errors and weights from 0, runs (x, y): {dict(one)}")
-    names = [f"{name} " for name in weights] if isinstance(weights, Mapping) else [""] * len(shares)
-    point["weights"] = ", ".join(f"{name}{value:.3g}" for name, value in zip(names, shares))
+    point["weights"] = ", ".join(f"{name} {value:.3g}" for name, value in point["weights"].items())
     point["share"] = float(shares[0] / (sum(shares) or 1)) if shares else None
     floats = {name: float(point[name]) for name in ("x", "y", "x_error", "y_error") if point[name] is not None}
     return point | texts | floats | {"runs": runs.tolist()}

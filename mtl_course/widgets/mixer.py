@@ -12,7 +12,7 @@ from mtl_course import formula
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import IGNORE_COLOR, PALETTE
-from mtl_course.widgets.base import Viewer, pixels
+from mtl_course.widgets.base import Viewer, numbers, pixels
 from mtl_course.widgets.render import rgb
 
 COLORS = (PALETTE[0], PALETTE[1], IGNORE_COLOR)  # no, yes, ignored; as in js/mixer.js
@@ -95,11 +95,11 @@ class AlphaMixer(Viewer):
 
         heat, flat, rows = colormaps["cividis"].resampled(15), np.array([rgb(color) for color in COLORS], np.uint8), []
         for task, row, f in zip(self.data["tasks"], values, self.mixed(values)[:, 0].numpy()):
-            kind, (low, high) = np.float32 if task["unit"] else np.uint8, task["range"]
+            kind, (low, high) = np.float32 if task["unit"] is not None else np.uint8, task["range"]
             truth = np.frombuffer(task["truth"], kind)[: f.size].reshape(f.shape)
             shades = [] if self.gate is None else [self._alpha(row)[0, 0].numpy()]
-            shades += [(one - low) / (high - low) for one in ([f, truth] if task["unit"] else [f])]
-            masks = [np.full(f.shape, 2)] if task["unit"] else [f > 0, truth]
+            shades += [(one - low) / (high - low) for one in ([f, truth] if task["unit"] is not None else [f])]
+            masks = [np.full(f.shape, 2)] if task["unit"] is not None else [f > 0, truth]
             maps = [*self.images[:1], *[heat(one, bytes=True)[..., :3] for one in shades]]
             maps += [np.take(flat, one, 0, mode="clip") for one in masks]
             rows.append(np.concatenate([np.pad(one, ((0, 2), (0, 2), (0, 0)), constant_values=255) for one in maps], 1))
@@ -108,7 +108,7 @@ class AlphaMixer(Viewer):
 
 def _numbers(values: Tensor | Array, shape: Sequence[int | str], name: str) -> Array:
     """Finite float32 of a shape, or of that shape without a leading 1."""
-    found = torch.as_tensor(values).detach().cpu().numpy().astype(np.float32)
+    found = numbers(values, name).float().numpy()
     if 0 in found.shape or found.shape not in (tuple(shape), tuple(shape)[shape[0] == 1 :]):
         raise CourseError(f"{name} should be ({', '.join(map(str, shape))}), and is {found.shape}")
     if not np.isfinite(found).all():
@@ -118,6 +118,6 @@ def _numbers(values: Tensor | Array, shape: Sequence[int | str], name: str) -> A
 
 def _task(name: str, unit: str | None, truth: Array) -> dict[str, Any]:
     """A task as it is sent; the truth of a mask as bytes 0, 1 and 255."""
-    limits = [float(truth.min()), float(max(truth.max(), truth.min() + 1e-3))] if unit else [-3.0, 3.0]
-    ids = truth if unit else np.where(truth == IGNORE_INDEX, IGNORE_INDEX, truth > 0).astype(np.uint8)
+    limits = [float(truth.min()), float(max(truth.max(), truth.min() + 1e-3))] if unit is not None else [-3.0, 3.0]
+    ids = truth if unit is not None else np.where(truth == IGNORE_INDEX, IGNORE_INDEX, truth > 0).astype(np.uint8)
     return {"name": name, "unit": unit, "range": limits, "truth": ids.tobytes()}

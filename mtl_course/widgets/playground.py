@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from mtl_course.balancing import GRADIENT_RULES
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.tasks import PALETTE
-from mtl_course.widgets.base import Viewer
+from mtl_course.widgets.base import Viewer, numbers
 
 Gradients = Sequence[Sequence[float]]
 
@@ -40,7 +40,7 @@ class GradientPlayground(Viewer):
         refuse_unknown("rule", [rule], GRADIENT_RULES)
         rows = _rows(gradients).tolist()
         first = {"gradients": rows, "rules": alphas(rows)} if len(rows) > 2 else {}
-        data = {"gradients": rows, "title": title, "answers": first}
+        data = {"gradients": rows, "title": title}
         settings = {"gradients": rows, "rule": rule, "chosen": 0, "unit": False}
         super().__init__(data=data, settings=settings, answers=first)
 
@@ -82,10 +82,7 @@ def alphas(gradients: Gradients) -> dict[str, list[float] | str]:
 
 def _rows(gradients: Gradients) -> torch.Tensor:
     """The gradients, float64 (K, 2)."""
-    try:
-        rows = torch.as_tensor(gradients, dtype=torch.float64)
-    except (TypeError, ValueError):
-        rows = torch.empty(0)
+    rows = numbers(gradients, "two or three gradients (K, 2)").double()
     if rows.shape not in ((2, 2), (3, 2)) or not rows.isfinite().all():
         raise CourseError(f"expected are two or three gradients of two finite numbers each, (K, 2), not {gradients}")
     return rows

@@ -11,6 +11,7 @@ from mtl_course.tasks import IGNORE_COLOR, PALETTE
 
 HIT, FALSE_ALARM, MISS = 1, 2, 3  # true positive, false positive, false negative
 ERROR_COLORS = {HIT: "#009e73", FALSE_ALARM: "#e69f00", MISS: "#8c00ff"}
+ORDERS = ("given", "worst mIoU", "worst IoU of the class", "most of the class")
 Masks = Mapping[str, Array]  # class ids uint8 (H, W), by the views that show them
 
 
@@ -24,7 +25,7 @@ class Settings:
             "chosen" (that class alone), or "errors"; `right` may be None.
         split: columns left of the divider, in percent.
         opacity: of the mask, in percent.
-        visible: a switch for each class, then one for ignored pixels; empty: all but a class 0 that is the background.
+        visible: a switch for each class, then one for ignored pixels; at first all but a background.
         outline: draw only pixels beside another class.
         patterns: hatch the classes, so that they differ without colour.
         chosen: the class of errors, threshold and scores.
@@ -32,7 +33,7 @@ class Settings:
         threshold: the chosen class is where its probability in 255ths is at least this; None: where the mask says so.
         tool: what dragging does: "look", "brush" or "eraser".
         brush: width in pixels.
-        order: of the thumbnails: "given", "worst mIoU", "worst IoU of the class" or "most of the class".
+        order: of the thumbnails, of ORDERS.
         true, predicted: only pictures where this true class is taken for that one; None: any.
     """
 

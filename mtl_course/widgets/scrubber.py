@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
-from torch import Tensor
 
 from mtl_course.errors import CourseError
 from mtl_course.widgets import render
 from mtl_course.widgets.base import Viewer, class_ids, look, strip
-from mtl_course.widgets.explorer import pack, unpacked
+from mtl_course.widgets.explorer import Pictures, pack, unpacked
 
 
 class EpochScrubber(Viewer):
@@ -20,13 +19,13 @@ class EpochScrubber(Viewer):
     Picture and truth are sent once, and a mask for each epoch. The IoU of the chosen class is counted in the browser.
 
     Args:
-        image: (3, H, W), uint8 or float in [0, 1]; or N of them.
-        truth: class ids (H, W), 255 = ignore; or N of them.
-        predictions: class ids (E, H, W), a mask an epoch; or N of them.
+        images: N pictures (3, H, W), uint8 or float in [0, 1].
+        truth: N masks of class ids (H, W), 255 = ignore.
+        predictions: N times (E, H, W), a mask an epoch.
         classes: names, by class id.
         scores: lists of E numbers, by name; NaN where there is none.
         epochs: E whole numbers; default 0, 1, ...
-        names: of N pictures; default their numbers.
+        names: of the pictures; default their numbers.
         title: what the viewer shows, for those who do not see it.
 
     Raises:
@@ -37,9 +36,9 @@ class EpochScrubber(Viewer):
 
     def __init__(
         self,
-        image: Tensor | Array,
-        truth: Tensor | Array,
-        predictions: Tensor | Array,
+        images: Pictures,
+        truth: Pictures,
+        predictions: Pictures,
         *,
         classes: Sequence[str],
         scores: Mapping[str, Sequence[float]] | None = None,
@@ -47,22 +46,20 @@ class EpochScrubber(Viewer):
         names: Sequence[str] | None = None,
         title: str = "Predictions over the epochs",
     ):
-        one = np.asarray(image).ndim == 3
-        images, truths, masks = ([given] if one else given for given in (image, truth, predictions))
-        counts = {len(images), len(truths), len(masks), len(images if names is None else names)}
-        if len(counts) != 1 or not len(images) or not 1 <= len(classes) <= 255 or not len(masks[0]):
+        counts = {len(images), len(truth), len(predictions), len(images if names is None else names)}
+        if len(counts) != 1 or not len(images) or not 1 <= len(classes) <= 255 or not len(predictions[0]):
             raise CourseError("expected are as many truths and predictions as pictures, classes, and an epoch or more")
-        steps = [int(epoch) for epoch in (range(len(masks[0])) if epochs is None else epochs)]
-        lengths = {"epochs": steps, **(scores or {})} | {f"predictions {k}": one for k, one in enumerate(masks)}
+        steps = [int(epoch) for epoch in (range(len(predictions[0])) if epochs is None else epochs)]
+        lengths = {"epochs": steps, **(scores or {})} | {f"predictions {k}": one for k, one in enumerate(predictions)}
         for name, values in lengths.items():
             if len(values) != len(steps):
                 raise CourseError(f"{name} has {len(values)} entries, and there are {len(steps)} epochs")
         curves = {name: [float(v) if np.isfinite(v) else None for v in one] for name, one in (scores or {}).items()}
         data = {"look": look(classes), "epochs": steps, "scores": curves, "title": title, "samples": []}
         for number, name in enumerate(names or range(len(images))):
-            one = pack(number, images[number], classes, {"names": name, "truth": truths[number]})
+            one = pack(number, images[number], classes, {"names": name, "truth": truth[number]})
             where, shape = f"predictions of picture {number}", (one["height"], one["width"])
-            found = [class_ids(mask, shape, len(classes), where) for mask in masks[number]]
+            found = [class_ids(mask, shape, len(classes), where) for mask in predictions[number]]
             data["samples"].append(one | {"predictions": np.stack(found).tobytes()})
         super().__init__(data=data, settings=asdict(render.usual(classes)) | {"epoch": len(steps) - 1})
 

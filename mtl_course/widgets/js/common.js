@@ -3,7 +3,7 @@
 const IGNORE = 255, HIT = 1, FALSE_ALARM = 2, MISS = 3;  // see render.py
 const ERROR_COLORS = ["", "#009e73", "#e69f00", "#8c00ff"];
 const ERROR_NAMES = ["", "true positive", "false positive", "false negative"];
-const FOCUSABLE = ["INPUT", "SELECT", "BUTTON", "CANVAS"];
+const FOCUSABLE = ["INPUT", "SELECT", "BUTTON"];
 
 /** An element. Children that are texts stay texts: nothing is ever read as HTML. */
 function h(tag, attributes = {}, ...children) {
@@ -38,6 +38,9 @@ function fill(select, options) {
   select.replaceChildren(...options.map(([value, text]) => h("option", { value: String(value) }, text)));
 }
 
+const swatch = color => h("span", { class: "mtl-color", style: `background:${color}` });
+const errorKey = () => h("p", { class: "mtl-key" },
+  ...[HIT, FALSE_ALARM, MISS].flatMap(kind => [swatch(ERROR_COLORS[kind]), `${ERROR_NAMES[kind]}  `]));
 const button = (text, onclick, attributes = {}) => h("button", { type: "button", onclick, ...attributes }, text);
 const percent = share => Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–";
 const number = (value, digits = 3) => Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–";

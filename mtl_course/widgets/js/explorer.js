@@ -25,7 +25,7 @@ function render({ model, el }) {
   const scored = has("truth") ? [...answers, "drawing"] : [];
   const cursor = { x: 0, y: 0 };
   const view = { zoom: 1, left: 0, top: 0 };  // of this view alone
-  let sample = samples[get().sample], kinds = null, out = null, dragged = null;
+  let sample = samples[get().sample], out = null, dragged = null;
 
   // ---- the stage: canvas, divider and cursor, zoomed and moved together ----
   const picture = h("canvas", { class: "mtl-canvas", tabindex: 0, role: "application", onkeydown: press });
@@ -43,14 +43,15 @@ function render({ model, el }) {
              y: inside((event.clientY - box.top) / box.height, sample.height) };
   };
   stage.addEventListener("pointerdown", event => {
+    if (event.button) return;
     stage.setPointerCapture(event.pointerId);
     const tool = event.target === divider ? "divider" : get().tool;
-    dragged = { tool, ...pixelAt(event), clientX: event.clientX, clientY: event.clientY, start: { ...view } };
+    dragged = { tool, picture: get().sample, ...pixelAt(event), clientX: event.clientX, clientY: event.clientY, start: { ...view } };
     if (tool === "brush" || tool === "eraser") stroke(dragged, dragged);
   });
   stage.addEventListener("pointermove", event => {
     const at = pixelAt(event);
-    if (!dragged) return moveTo(at);
+    if (!dragged || dragged.picture !== get().sample) return moveTo(at);
     if (dragged.tool === "divider") return set({ split: Math.round(100 * at.x / (sample.width - 1)) });
     if (dragged.tool === "look") return place({ ...view, left: dragged.start.left + event.clientX - dragged.clientX,
                                                 top: dragged.start.top + event.clientY - dragged.clientY });
@@ -59,7 +60,7 @@ function render({ model, el }) {
     moveTo(at);
   });
   for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => {
-    if (dragged?.tool === "brush" || dragged?.tool === "eraser") keepDrawing();
+    if (dragged?.tool === "brush" || dragged?.tool === "eraser") keepDrawing(dragged.picture);
     dragged = null;
   });
   window_.addEventListener("wheel", event => {
@@ -141,8 +142,8 @@ function render({ model, el }) {
     draw(get());
   }
 
-  function keepDrawing() {
-    const k = get().sample, mask = samples[k].drawing.slice();
+  function keepDrawing(k = get().sample) {
+    const mask = samples[k].drawing.slice();
     model.set("drawings", { ...(model.get("drawings") ?? {}), [k]: new DataView(mask.buffer) });
     bound.save();
   }
@@ -197,12 +198,11 @@ function render({ model, el }) {
         rgba.set(one.image.subarray(from, from + 3), 4 * i);
       }
     put(small, rgba);
-    small.removeAttribute("data-lm-suppress-shortcuts");
     return h("div", { role: "option", id: `${id}-${k}`, class: "mtl-thumb", onclick: () => set({ sample: k }) },
       small, h("span", {}, one.name));
   });
   const overall = h("output", { class: "mtl-said" });
-  let arranged = null, shownOrder = [];
+  let arranged = null, seen = null, shownOrder = [];
 
   function step(by) {
     const at = shownOrder.indexOf(get().sample);
@@ -223,6 +223,8 @@ function render({ model, el }) {
 
   function arrange(s) {
     const key = JSON.stringify([s.order, s.chosen, s.true, s.predicted, judged(s)]);
+    const moved = key !== arranged || s.sample !== seen;
+    seen = s.sample;
     if (key !== arranged) {
       arranged = key;
       shownOrder = order(s);
@@ -234,7 +236,7 @@ function render({ model, el }) {
     if (shownOrder.includes(s.sample)) list.setAttribute("aria-activedescendant", `${id}-${s.sample}`);
     else list.removeAttribute("aria-activedescendant");
     const chosen = thumbnails[s.sample];
-    if (chosen.parentNode) list.scrollLeft = chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2 + 30;
+    if (moved && chosen.parentNode) list.scrollLeft = chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2 + 30;
   }
 
   // ---- legend ----
@@ -244,7 +246,7 @@ function render({ model, el }) {
     } });
     const chosen = h("input", { type: "radio", name: `${id}-chosen`, "aria-label": `choose ${name}`, onchange: () => set({ chosen: k }) });
     bound.on(s => { shown.checked = s.visible[k]; chosen.checked = s.chosen === k; });
-    const color = h("span", { class: "mtl-color", style: `background:${look.colors[k] ?? look.ignoreColor}` });
+    const color = swatch(look.colors[k] ?? look.ignoreColor);
     const cells = [0, 1, 2].map(() => h("td", { class: "mtl-number" }));
     const row = h("tr", {}, h("td", {}, shown), h("td", {}, ...(k < known ? [chosen] : [])),
       h("th", { scope: "row" }, color, name), ...cells);
@@ -280,7 +282,7 @@ function render({ model, el }) {
       const scale = Math.min(416 / sample.width, 416 / sample.height);
       const fit = scale >= 1 ? Math.floor(scale) : scale;
       window_.style.width = `${sample.width * fit}px`;
-      window_.style.height = `${sample.height * fit}px`;
+      window_.style.aspectRatio = `${sample.width} / ${sample.height}`;
       out = new Uint8ClampedArray(4 * sample.width * sample.height);
       place({ zoom: 1, left: 0, top: 0 });
       moveTo(cursor);
@@ -304,8 +306,7 @@ function render({ model, el }) {
       result.textContent = `${told}no truth is known for this picture`;
       return;
     }
-    kinds = errors(sample, s);
-    const found = scores(kinds);
+    const found = scores(errors(sample, s));
     const text = `${look.classes[s.chosen]}, ${who}: IoU ${number(found.iou)}, precision ${number(found.precision)}, recall ${number(found.recall)}`;
     const model_ = s.scored === "drawing" && answers.length && sample[answers[0]]
       ? `; ${titles[answers[0]]}: IoU ${number(ofClass(counts(s.sample, answers[0]), s.chosen, known).iou)}` : "";
@@ -321,7 +322,7 @@ function render({ model, el }) {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }));
-  const clear = button("clear drawing", () => { sample.drawing.fill(IGNORE); keepDrawing(); draw(get()); });
+  const clear = button("clear drawing", () => { sample.drawing.fill(IGNORE); keepDrawing(); });
   const classes = look.classes.map((name, k) => [k, name]);
   const controls = [
     bound.choice("left", "show", views.map(name => [name, titles[name]])),
@@ -343,16 +344,15 @@ function render({ model, el }) {
       bound.choice("true", "only where truth is", [[null, "any"], ...classes]),
       bound.choice("predicted", "and the answer is", [[null, "any"], ...classes]),
     ] : [])), list, overall] : [];
-  const errorKey = h("p", { class: "mtl-key" }, ...[HIT, FALSE_ALARM, MISS].flatMap(kind =>
-    [h("span", { class: "mtl-color", style: `background:${ERROR_COLORS[kind]}` }), `${ERROR_NAMES[kind]}  `]));
   el.append(h("div", { class: "mtl-viewer", role: "group", "aria-label": data.title },
     ...browse,
     h("div", { class: "mtl-columns" },
-      h("div", {}, window_, said, result, buttons, ...(has("truth") ? [errorKey] : [])),
+      h("div", {}, window_, said, result, buttons, ...(has("truth") ? [errorKey()] : [])),
       h("div", { class: "mtl-controls" }, ...controls, legend))));
 
   const stop = bound.start();
   const reload = () => {
+    if (dragged) return;  // the stroke goes first
     const now = model.get("drawings") ?? {};
     samples.forEach((one, k) => { if (now[k]) one.drawing.set(bytes(now[k])); else one.drawing.fill(IGNORE); });
     draw(get());

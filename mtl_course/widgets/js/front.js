@@ -132,8 +132,7 @@ function render({ model, el }) {
       set({ shown: now, chosen: ids.includes(get().chosen) || !ids.length ? get().chosen : front(ids)[0] });
     } });
     bound.on(s => { box.checked = s.shown[g]; });
-    const swatch = h("span", { class: "mtl-color", style: `background:${LINE_COLORS[g % LINE_COLORS.length]}` });
-    return field(`${MARKS[g % 6]} ${name}`, box, swatch);
+    return field(`${MARKS[g % 6]} ${name}`, box, swatch(LINE_COLORS[g % LINE_COLORS.length]));
   });
   const slider = sweep.length > 1 ? [bound.slider("chosen", "along the swept weights", {
     min: 0, max: sweep.length - 1, read: s => sweep.indexOf(s.chosen) < 0 ? null : sweep.indexOf(s.chosen), write: v => choose(sweep[v]),

@@ -39,7 +39,7 @@ function render({ model, el }) {
       for (const [x, y, e] of known) mark(pen, k, x, y, e === s.epoch ? 7 : 3);
     });
     key.replaceChildren(...lines.map(([name], k) => h("div", {},
-      h("span", { class: "mtl-color", style: `background:${LINE_COLORS[k % 5]}` }), `${MARKS[k % 6]} ${name}`)));
+      swatch(LINE_COLORS[k % 5]), `${MARKS[k % 6]} ${name}`)));
     return lines;
   }
 
@@ -78,11 +78,10 @@ function render({ model, el }) {
   const titles = { prediction: "prediction", errors: "errors of the class", truth: "truth", picture: "picture alone" };
   const classes = look.classes.map((name, k) => [k, name]);
   const key = h("div", { class: "mtl-key" });
-  const errorKey = h("p", { class: "mtl-key" }, ...[HIT, FALSE_ALARM, MISS].flatMap(kind =>
-    [h("span", { class: "mtl-color", style: `background:${ERROR_COLORS[kind]}` }), `${ERROR_NAMES[kind]}  `]));
+  const wrong = errorKey();
   const names = h("p", { class: "mtl-key" }, ...look.classes.flatMap((name, k) =>
-    [h("span", { style: "white-space:nowrap" }, h("span", { class: "mtl-color", style: `background:${look.colors[k]}` }), name), " "]));
-  bound.on(s => { errorKey.hidden = s.left !== "errors"; names.hidden = s.left === "errors"; });
+    [h("span", { style: "white-space:nowrap" }, swatch(look.colors[k]), name), " "]));
+  bound.on(s => { wrong.hidden = s.left !== "errors"; names.hidden = s.left === "errors"; });
   const controls = [
     ...(samples.length > 1 ? [bound.choice("sample", "picture", samples.map((one, k) => [k, one[0].name]))] : []),
     bound.slider("epoch", "epoch", { min: 0, max: last, format: v => String(epochs[v]), write: v => { stop(); return { epoch: v }; } }),
@@ -94,7 +93,7 @@ function render({ model, el }) {
     bound.toggle("patterns", "patterns"),
   ];
   el.append(h("div", { class: "mtl-viewer", role: "group", "aria-label": data.title }, h("div", { class: "mtl-columns" },
-    h("div", { style: "max-width:330px" }, holder, names, errorKey), h("div", { class: "mtl-controls" }, ...controls, element, key)), said));
+    h("div", { style: "max-width:330px" }, holder, names, wrong), h("div", { class: "mtl-controls" }, ...controls, element, key)), said));
   const end = bound.start(), still = themed(element, () => draw(get()));
   return () => { stop(); end(); still(); };
 }
