@@ -5,12 +5,12 @@ sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM.
 """
 
 import argparse
-import importlib
-import math
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from pkgutil import resolve_name
 
 from mtl_course import doctor
 from mtl_course.commands.options import printable, with_files
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         if arguments.command == "doctor":
             return doctor.run_doctor()
-        command = importlib.import_module(f"mtl_course.commands.{arguments.command}")
-        return getattr(command, arguments.command)(arguments) or 0
+        command = resolve_name(f"mtl_course.commands.{arguments.command}:{arguments.command}")
+        return command(arguments) or 0
     except CourseError as error:
         return fail(error)
     except OSError as error:  # a path that no file system takes, a folder in the place of a file ...
@@ -65,22 +65,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, add_options in COMMANDS.items():
         about = add_options.__doc__ or ""
         command = commands.add_parser(name, help=about.split(".")[0], description=about)
-        command.set_defaults(command=name)
-        add_options(command)
+        # What only train and view ask for, open_data reads of all.
+        command.set_defaults(command=name, samples=0, workers=0)
+        add_options(command.add_argument)
     arguments = parser.parse_args(argv)
     return with_files(commands.choices["train"], argv[1:]) if arguments.command == "train" else arguments
 
 
-def _train_options(train: argparse.ArgumentParser) -> None:
+def _train_options(add: Callable) -> None:
     """Train on one part of the training data, keep the epoch that is best on the other, and score that on val.
 
     Scenes make a val of their own. A folder has none: its score is that of the pictures that chose the epoch. Several
     processes: torchrun --nproc-per-node=2 -m mtl_course train ...
     """
-    add = train.add_argument
     add("--config", type=Path, metavar="FILE", help="YAML with any of these options; what is on the line goes first")
     add("--resume", action="store_true", help="go on with the run in --out, as its config.yaml says")
-    _data_options(train)
+    _data_options(add)
     add("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
     add("--jitter", type=_number(float, 0, 2), default=0.0, help="strength of other light and colours; default 0")
     add("--workers", type=_number(int, 0, 256), default=0, help="processes that read pictures; default 0")
@@ -96,12 +96,7 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     add("--trunk-lr", type=_rate, help="that of the stages that --pretrained fills; default --lr")
     add("--weight-decay", type=_number(float, 0, 1e3), default=1e-4)
     add("--clip", type=_rate, help="largest length of the gradient")
-    add(
-        "--mean-weights",
-        type=_number(float, 0, 0.999999),
-        default=0.0,
-        help="decay of a mean of the weights, kept then",
-    )
+    add("--mean-weights", type=_decay, default=0.0, help="decay of a mean of the weights, kept then")
     add("--monitor", metavar="TASK.METRIC", help="what says which epoch is best; default the first task's")
     add("--patience", type=_positive, help="stop after so many epochs without a better one")
     add("--precision", default="fp32", help="fp32, bf16 or fp16")
@@ -110,60 +105,56 @@ def _train_options(train: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
 
 
-def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
+def _evaluate_options(add: Callable) -> None:
     """Score a checkpoint on the val split of the data (of a folder: its select part).
 
     What is not said of the data is taken from config.yaml beside the checkpoint.
     """
-    _checkpoint(evaluate)
-    evaluate.add_argument("--json", type=Path, help="also write the scores to this file")
-    _data_options(evaluate)
-    evaluate.set_defaults(samples=0, workers=0)  # it scores no picture of the training
+    add("--checkpoint", **CHECKPOINT)
+    add("--json", type=Path, help="also write the scores to this file")
+    _data_options(add)
 
 
-def _predict_options(predict: argparse.ArgumentParser) -> None:
+def _predict_options(add: Callable) -> None:
     """Segment photographs.
 
     Of each NAME.jpg --out gets, upright and of its size: NAME_mask.png (class ids, with a palette), NAME_overlay.png,
     NAME_TASK.png for every other task (depth: 16 bits, millimetres; normals: x, y, z as red, green, blue from -1 to 1),
     and NAME.json (pixels and share of each class).
     """
-    _checkpoint(predict)
-    predict.add_argument("photos", nargs="+", type=Path, metavar="PHOTO", help="a file, or a folder of jpg and png")
-    predict.add_argument("--out", type=Path, required=True, help="folder of the results")
-    _size_and_device(predict, "longer side that the model sees; default that of the run, else 224")
+    add("--checkpoint", **CHECKPOINT)
+    add("photos", nargs="+", type=Path, metavar="PHOTO", help="a file, or a folder of jpg and png")
+    add("--out", type=Path, required=True, help="folder of the results")
+    _size_and_device(add, "longer side that the model sees; default that of the run, else 224")
 
 
-def _view_options(view: argparse.ArgumentParser) -> None:
+def _view_options(add: Callable) -> None:
     """Write a page that shows pictures with their masks, and open it in the browser.
 
     Of a checkpoint or the folder of a run: pictures of the val split of its data (of a folder: its select part), with
     truth, prediction and probabilities. Of the folder of `predict --out`: the photographs with their masks.
     """
-    add = view.add_argument
     add("results", type=Path, help="a .safetensors file, the folder of a run, or that of predict --out")
     add("--out", type=Path, default=Path("runs/view.html"), metavar="FILE.html", help="default runs/view.html")
     add("--samples", type=_positive, default=12, help="pictures to show; default 12")
     add("--task", help="the task to show; default the first with classes")
     add("--photos", type=Path, metavar="FOLDER", help="of predict: the photographs; default beside the masks, or here")
     add("--no-open", action="store_true", help="only write the page")
-    _data_options(view)
-    view.set_defaults(workers=0)
+    _data_options(add)
 
 
-def _export_options(export: argparse.ArgumentParser) -> None:
+def _export_options(add: Callable) -> None:
     """Write a checkpoint as ONNX, and check its answers against onnxruntime.
 
     Input: images, float32 (B, 3, H, W) in [0, 1]; outputs: the logits or values of each task, by its name.
     """
-    _checkpoint(export)
-    export.add_argument("--out", type=Path, required=True, metavar="FILE.onnx")
-    export.add_argument("--size", type=_positive, help="height and width in pixels; default that of the run, else 224")
+    add("--checkpoint", **CHECKPOINT)
+    add("--out", type=Path, required=True, metavar="FILE.onnx")
+    add("--size", type=_positive, help="height and width in pixels; default that of the run, else 224")
 
 
-def _make_data_options(data: argparse.ArgumentParser) -> None:
+def _make_data_options(add: Callable) -> None:
     """Download and check Pascal VOC 2012 (2 GB), or write a VOCdevkit of made scenes."""
-    add = data.add_argument
     add("what", choices=("voc", "scenes"))
     add("--root", type=Path, help="folder that gets VOCdevkit; default voc: data, scenes: runs/scenes_voc")
     add("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
@@ -171,9 +162,8 @@ def _make_data_options(data: argparse.ArgumentParser) -> None:
     add("--seed", type=_seed, default=0)
 
 
-def _records_options(records: argparse.ArgumentParser) -> None:
+def _records_options(add: Callable) -> None:
     """List the experiments, run one or go on with it, verify its small part, show its result, or tell all claims."""
-    add = records.add_argument
     add("action", choices=("list", "run", "verify", "show", "claims"))
     add("name", nargs="?", help="of the experiment, a file in data/records; for all but list and claims")
     add("--arms", metavar="A,B,...", help="run: only these arms for now; default all")
@@ -181,44 +171,38 @@ def _records_options(records: argparse.ArgumentParser) -> None:
     add("--write", action="store_true", help="claims: into README.md instead of the screen")
 
 
-def _doctor_options(_: argparse.ArgumentParser) -> None:
+def _doctor_options(_: Callable) -> None:
     """Check the installation and say how to mend it."""
 
 
-def _checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a .safetensors file that train wrote")
-
-
-def _data_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+def _data_options(add: Callable) -> None:
     add("--data", help="scenes, voc or folder; default scenes")
     add("--root", help="folder of the data; default for voc: MTL_COURSE_DATA or data")
     add("--tasks", help="names with commas, such as semantic,depth; default all of scenes, else semantic")
     add("--classes", help="class names with commas: score these, ignore the others (voc, folder)")
     add("--batch-size", type=_positive, default=16, help="of all processes together; default 16")
     add("--seed", type=_seed, help="default 0")
-    _size_and_device(parser, "height and width in pixels; default scenes 64, else 128")
+    _size_and_device(add, "height and width in pixels; default scenes 64, else 128")
 
 
-def _size_and_device(parser: argparse.ArgumentParser, size: str) -> None:
-    parser.add_argument("--size", type=_number(int, 1, 8192), help=size)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+def _size_and_device(add: Callable, size: str) -> None:
+    add("--size", type=_number(int, 1, 8192), help=size)
+    add("--device", default="auto", help="auto, cpu, cuda or mps")
 
 
 def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
     def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"a number from {low} to {high} is expected, and not {text!r}")
-        return value
+        with suppress(ValueError):
+            if low <= (value := kind(text)) <= high:
+                return value
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high} is expected, and not {text!r}")
 
     return read
 
 
-_positive, _seed, _rate = _number(int, 1, 10**7), _number(int, 0, 2**62), _number(float, 1e-9, 1e3)
+_positive, _seed = _number(int, 1, 10**7), _number(int, 0, 2**62)
+_rate, _decay = _number(float, 1e-9, 1e3), _number(float, 0, 0.999999)
+CHECKPOINT = {"type": Path, "required": True, "help": "a .safetensors file that train wrote"}
 COMMANDS = {
     "train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "view": _view_options,
     "export": _export_options, "data": _make_data_options, "records": _records_options, "doctor": _doctor_options,

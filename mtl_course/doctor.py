@@ -9,8 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from mtl_course.errors import MissingFile
+
 REINSTALL = "Run `make env`, or: pip install -c constraints.txt -e '.[test,photos]' in the course's folder."
-FREE_GB_NEEDED, FREE_GB_FOR_VOC = 0.5, 5.0
 
 
 class Row(NamedTuple):
@@ -22,12 +23,16 @@ class Row(NamedTuple):
     mend: str = ""
 
 
+def _row(name: str, sentence: str, fail: str = "", warn: str = "") -> Row:
+    """A finding; `fail` and `warn` say what to do, and are empty where all is well."""
+    return Row("fail" if fail else "warn" if warn else "ok", name, sentence, fail or warn)
+
+
 def check_python() -> Row:
     """The interpreter is new enough."""
-    sentence = f"Python {platform.python_version()} in {sys.prefix}"
-    if sys.version_info < (3, 11):  # noqa: UP036 (pip refuses it, a plain `python -m` does not)
-        return Row("fail", "Python", sentence, "The course needs 3.11 or newer: install it, then `make env`.")
-    return Row("ok", "Python", sentence)
+    is_old = sys.version_info < (3, 11)  # noqa: UP036 (pip refuses it, a plain `python -m` does not)
+    mend = "The course needs 3.11 or newer: install it, then `make env`." if is_old else ""
+    return _row("Python", f"Python {platform.python_version()} in {sys.prefix}", fail=mend)
 
 
 def check_packages() -> Row:
@@ -40,9 +45,8 @@ def check_packages() -> Row:
                 wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
         except metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
-    if wrong:
-        return Row("fail", "packages", "; ".join(wrong), REINSTALL)
-    return Row("ok", "packages", f"mtl_course {metadata.version('mtl_course')} and {len(needed)} packages it needs")
+    right = f"mtl_course {metadata.version('mtl_course')} and {len(needed)} packages it needs"
+    return _row("packages", "; ".join(wrong) or right, fail=REINSTALL if wrong else "")
 
 
 def check_torch() -> Row:
@@ -54,20 +58,19 @@ def check_torch() -> Row:
 
         torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return Row("fail", "PyTorch", f"does not work with torchvision: {_first_line(error)}", mend)
-    return Row("ok", "PyTorch", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
+        return _row("PyTorch", f"does not work with torchvision: {_first_line(error)}", fail=mend)
+    return _row("PyTorch", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 
 def check_device() -> Row:
     """Where training will run."""
     import torch
 
-    if torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        return Row("ok", "device", f"cuda: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
-    if torch.backends.mps.is_available():
-        return Row("ok", "device", f"mps: {platform.processor() or platform.machine()}")
-    return Row("ok", "device", f"cpu ({platform.machine()}); the lessons need no more")
+    from mtl_course.training import choose_device
+
+    kind = choose_device().type
+    name = torch.cuda.get_device_name() if kind == "cuda" else platform.machine()
+    return _row("device", f"{kind} ({name})" + ("; the lessons need no more" if kind == "cpu" else ""))
 
 
 def check_threads() -> Row:
@@ -76,37 +79,28 @@ def check_threads() -> Row:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = torch.get_num_threads()
-    sentence = f"{threads} for PyTorch, {cores} cores"
-    if threads > cores:
-        return Row("warn", "threads", sentence, f"More threads than cores are slow: set OMP_NUM_THREADS={cores}.")
-    return Row("ok", "threads", sentence)
+    mend = f"More threads than cores are slow: set OMP_NUM_THREADS={cores}." if threads > cores else ""
+    return _row("threads", f"{threads} for PyTorch, {cores} cores", warn=mend)
 
 
 def check_data() -> Row:
     """Pascal VOC is found, or the lessons will use made pictures."""
     from mtl_course.datasets.voc import voc_folder
-    from mtl_course.errors import MissingFile
 
-    made = "the lessons use pictures that they make themselves"
-    if os.environ.get("MTL_COURSE_DATA") == "none":
-        return Row("ok", "data", f"MTL_COURSE_DATA=none: {made}")
     try:
-        return Row("ok", "data", f"Pascal VOC in {voc_folder()}")
+        return _row("data", f"Pascal VOC in {voc_folder()}")
     except MissingFile as error:
-        return Row("warn", "data", f"no Pascal VOC: {made}", str(error))
+        mend = "" if os.environ.get("MTL_COURSE_DATA") == "none" else str(error)
+        return _row("data", "no Pascal VOC: the lessons use pictures that they make themselves", warn=mend)
 
 
 def check_disk() -> Row:
     """There is room for checkpoints, and for Pascal VOC."""
     folder = Path(__file__).resolve().parent.parent
     free = shutil.disk_usage(folder).free / 1e9
-    sentence = f"{free:.1f} GB free in {folder}"
-    if free < FREE_GB_NEEDED:
-        return Row("fail", "disk", sentence, f"Checkpoints need about {FREE_GB_NEEDED} GB: delete something.")
-    if free < FREE_GB_FOR_VOC:
-        mend = f"Enough for the lessons; Pascal VOC needs about {FREE_GB_FOR_VOC:.0f} GB more."
-        return Row("warn", "disk", sentence, mend)
-    return Row("ok", "disk", sentence)
+    fail = "Checkpoints need about 0.5 GB: delete something." if free < 0.5 else ""
+    warn = "Enough for the lessons; Pascal VOC needs about 5 GB more." if free < 5 else ""
+    return _row("disk", f"{free:.1f} GB free in {folder}", fail, warn)
 
 
 def check_widgets() -> Row:
@@ -117,38 +111,29 @@ def check_widgets() -> Row:
     for package, part in parts.items():
         if not any(Path(folder, part, "package.json").is_file() for folder in jupyter_path("labextensions")):
             mend = f"pip install --force-reinstall {package}, in this environment; then reload JupyterLab's page."
-            return Row("fail", "widgets", f"JupyterLab will not find the front end of {package}: no viewer shows", mend)
-    return Row("ok", "widgets", f"ipywidgets {metadata.version('ipywidgets')}, anywidget, and their front ends")
+            return _row("widgets", f"JupyterLab will not find the front end of {package}: no viewer shows", fail=mend)
+    return _row("widgets", f"ipywidgets {metadata.version('ipywidgets')}, anywidget, and their front ends")
 
 
 def check_kernel() -> Row:
     """A notebook's kernel is the Python of this environment."""
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+    from jupyter_client.kernelspec import KernelSpecManager
 
-    mend = f"{sys.executable} -m ipykernel install --sys-prefix"
-    try:
-        program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
-    except NoSuchKernel:
-        return Row("fail", "kernel", "there is no kernel named python3", mend)
-    bare_name = program.parent == Path()  # Jupyter then takes its own Python
-    if not bare_name and program.parent != Path(sys.executable).parent:
-        return Row("fail", "kernel", f"notebooks would run in {program}, not in {sys.executable}", mend)
-    return Row("ok", "kernel", f"notebooks run in {sys.executable}")
+    program = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
+    if program.parent not in (Path(), Path(sys.executable).parent):  # for a bare name Jupyter takes its own Python
+        mend = f"{sys.executable} -m ipykernel install --sys-prefix"
+        return _row("kernel", f"notebooks would run in {program}, not in {sys.executable}", fail=mend)
+    return _row("kernel", f"notebooks run in {sys.executable}")
 
 
 def check_extras() -> Row:
     """Which optional parts are installed; none is needed for the lessons."""
     extras = sorted(metadata.metadata("mtl_course").get_all("Provides-Extra") or [])
     there = [extra for extra in extras if all(any(metadata.distributions(name=r.name)) for r in _requirements(extra))]
-    missing = [extra for extra in extras if extra not in there]
-    sentence = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
-    return Row("ok", "extras", sentence)
+    return _row("extras", f"installed: {', '.join(there) or 'none'}, of {', '.join(extras)}")
 
 
-CHECKS: tuple[Callable[[], Row], ...] = (
-    check_python, check_packages, check_torch, check_device, check_threads,
-    check_data, check_disk, check_widgets, check_kernel, check_extras,
-)  # fmt: skip
+CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]  # in the order above
 
 
 def run_doctor() -> int:
@@ -168,7 +153,7 @@ def _run(check: Callable[[], Row]) -> Row:
         return check()
     except Exception as error:  # a broken package may raise anything; the other checks should still be seen
         name = check.__name__.removeprefix("check_")
-        return Row("fail", name, f"the check stopped: {type(error).__name__}: {_first_line(error)}", REINSTALL)
+        return _row(name, f"the check stopped: {type(error).__name__}: {_first_line(error)}", REINSTALL)
 
 
 def _requirements(extra: str = "") -> list:

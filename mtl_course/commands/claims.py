@@ -1,9 +1,7 @@
 """python -m mtl_course records claims: what the course found about each claim, as a table for README.md."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
@@ -23,18 +21,15 @@ HEAD = ("Claim, and its records", "Verdict", "Effect: mean [95 % interval]", "Un
 START, END = "<!-- claims -->", "<!-- /claims -->"
 
 
-def claims(write: bool = False) -> int:
+def claims(write: bool = False) -> None:
     """Print the table of claims, or write it into README.md between its marks.
-
-    Returns:
-        0, the exit code.
 
     Raises:
         CourseError: if README.md is not two folders above the records, or has no marks.
     """
     if not write:
         print(table())
-        return 0
+        return
     readme = _root() / "README.md"
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     before, start, rest = text.partition(START)
@@ -43,16 +38,16 @@ def claims(write: bool = False) -> int:
         raise CourseError(f"{readme} lacks {START} and {END}: put them where the table shall stand")
     write_whole(readme, f"{before}{START}\n{table()}\n{END}{after}".encode())
     print(f"the table is in {readme}")
-    return 0
 
 
 def table() -> str:
     """The table in Markdown: of each claim the verdict over all its records, then a row a record."""
     found: dict[str, list[list[str]]] = {claim: [] for claim in CLAIMS}
-    for name, record in _finished():
+    for path in sorted(store.folder().glob("[!._]*.json")):
+        record = store.read(path)
         for claim, judged in record.get("summary", {}).get("claims", {}).items():
-            refuse_unknown(f"claim in {name}.json", [claim], CLAIMS)
-            found[claim].append([f"[{name}](data/records/{name}.json)", *_row(record, judged)])
+            refuse_unknown(f"claim in {path.name}", [claim], CLAIMS)
+            found[claim].append([f"[{path.stem}](data/records/{path.name})", *_row(record, judged)])
     lines = [HEAD, ["---"] * len(HEAD)]
     for claim, rows in found.items():
         verdict = overall([row[1] for row in rows])
@@ -60,7 +55,7 @@ def table() -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _row(record: dict[str, Any], judged: dict[str, Any]) -> list[str]:
+def _row(record: dict, judged: dict) -> list[str]:
     command = record["command"].removeprefix("python -m mtl_course ")
     effects = _effects(judged["effects"])
     return [judged["verdict"], effects, judged["unit"], _lesson(record.get("lesson", "")), f"`{command}`"]
@@ -71,10 +66,6 @@ def overall(verdicts: list[str]) -> str:
     if not verdicts:
         return "no record yet"
     return verdicts[0] if len(set(verdicts)) == 1 else "depends"
-
-
-def _finished() -> Iterator[tuple[str, dict[str, Any]]]:
-    return ((name, store.load(name)) for name in store.names() if store.place(name, ".json").exists())
 
 
 def _effects(effects: dict[str, dict]) -> str:
@@ -88,7 +79,7 @@ def _effects(effects: dict[str, dict]) -> str:
     return "<br>".join(f"{name}: {effect_text(effects[name])}{role}" for name, role in shown.items()).replace("|", "/")
 
 
-def effect_text(effect: dict[str, Any]) -> str:
+def effect_text(effect: dict[str, float]) -> str:
     """Mean and interval with one to three digits, as many as the half width asks for: +4.2 [+1.1, +7.3]."""
     half_width = effect["half_width"]
     digits = min(max(1, -math.floor(math.log10(half_width))), 3) if half_width else 1

@@ -1,6 +1,5 @@
 """Pascal VOC from the internet, checked and unpacked: what `python -m mtl_course data voc` does."""
 
-import os
 import shutil
 import tarfile
 from http.client import HTTPException
@@ -55,7 +54,7 @@ def download_voc(
         print(f"Downloading {url} ({size / 1e9:.2g} GB) to {archive}")
         _try_fetch(url, part, size, timeout, tries)
         _check_archive(part, size, md5)
-        os.replace(part, archive)
+        part.replace(archive)
     extract(archive, root)
     print(f"Pascal VOC is in {folder}; {archive} may be deleted.")
     return folder
@@ -84,18 +83,16 @@ def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> N
         try:
             return _fetch(url, part, size, timeout)
         except (OSError, HTTPException) as error:
-            problem = error
             if is_disk_fault(error):
                 raise CourseError(f"could not write {part}: {reason(error)}, and start again to go on") from error
             if isinstance(error, HTTPError) and error.code == 416:  # the .part file is of no use to the server
                 part.unlink(missing_ok=True)
-        if attempt < tries:
-            print(f"Try {attempt} of {tries}: {problem}; going on in {attempt} s")
+            if attempt == tries:
+                said = f"could not download {url} in {tries} tries ({error})"
+                by_hand = f"put the file {part.stem} ({size:,} bytes) into {part.parent}, and start again"
+                raise CourseError(f"{said}. Start again to go on where it ended; without internet {by_hand}") from error
+            print(f"Try {attempt} of {tries}: {error}; going on in {attempt} s")
             _wait(attempt)
-    raise CourseError(
-        f"could not download {url} in {tries} tries ({problem}). Start again to go on where it ended; without internet "
-        f"put the file {part.stem} ({size:,} bytes) into {part.parent}, and start again"
-    ) from problem
 
 
 def _fetch(url: str, part: Path, size: int, timeout: float) -> None:
@@ -151,8 +148,7 @@ def extract(archive: str | Path, root: str | Path, folder: str = VOC_FOLDER) -> 
     try:
         with tarfile.open(archive) as tar:
             tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later have it
-            members = [member for member in tar.getmembers() if _is_safe(member, archive)]
-            wanted = [member for member in members if PurePosixPath(member.name).is_relative_to(folder)]
+            wanted = [member for member in tar.getmembers() if _is_wanted(member, archive, folder)]
             if not wanted:
                 raise CourseError(f"{archive} holds no {folder}: it is another archive")
             with staged(target, folder) as part:
@@ -164,10 +160,11 @@ def extract(archive: str | Path, root: str | Path, folder: str = VOC_FOLDER) -> 
     return target
 
 
-def _is_safe(member: tarfile.TarInfo, archive: Path) -> bool:
+def _is_wanted(member: tarfile.TarInfo, archive: Path, folder: str) -> bool:
+    """Whether a member lies in the folder; one that is not safe is refused wherever it lies."""
     path = PurePosixPath(member.name)
     if path.is_absolute() or ".." in path.parts or "\\" in member.name or ":" in member.name:
         raise CourseError(f"{archive}: the member {member.name!r} would leave the folder: do not use this archive")
     if not (member.isfile() or member.isdir()):
         raise CourseError(f"{archive}: the member {member.name!r} is a link or device: do not use this archive")
-    return True
+    return path.is_relative_to(folder)

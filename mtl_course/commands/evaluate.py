@@ -2,18 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+
+from torch import nn
+from torch.utils.data import Dataset
+from torchmetrics import Metric
 
 from mtl_course import datasets, training
 from mtl_course.commands.options import open_data, recall
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
-
-if TYPE_CHECKING:
-    from torch import nn
-    from torch.utils.data import Dataset
-    from torchmetrics import Metric
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -28,7 +25,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
 
 
-def opened(arguments: argparse.Namespace) -> tuple["nn.Module", "Dataset"]:
+def opened(arguments: argparse.Namespace) -> tuple[nn.Module, Dataset]:
     """The model of a checkpoint and the val split of its data, of the run's if no other is meant.
 
     Raises:
@@ -45,14 +42,13 @@ def opened(arguments: argparse.Namespace) -> tuple["nn.Module", "Dataset"]:
     refuse_unknown("task of this checkpoint", data.tasks, tasks)
     for name, task in data.tasks.items():
         if task.classes != tasks[name].classes:
-            raise CourseError(
-                f"{arguments.checkpoint} knows the classes {', '.join(tasks[name].classes)} for {name!r}, and this "
-                f"data {', '.join(task.classes)}: pass the same --classes as in training"
-            )
+            known, here = ", ".join(tasks[name].classes), ", ".join(task.classes)
+            said = f"{arguments.checkpoint} knows the classes {known} for {name!r}, and this data {here}"
+            raise CourseError(f"{said}: pass the same --classes as in training")
     return model, data
 
 
-def report(scores: Mapping[str, Mapping[str, float]], metrics: Mapping[str, "Metric"] | None = None) -> None:
+def report(scores: dict[str, dict[str, float]], metrics: dict[str, Metric] | None = None) -> None:
     """Print the scores of each task.
 
     Args:

@@ -35,8 +35,8 @@ def split_names(text: str | None) -> list[str] | None:
     return words
 
 
-def open_data(arguments: argparse.Namespace, split: str, augment: bool = False) -> "Dataset":
-    """The data set of one split: "fit" to learn from, "select" to choose the epoch, "val" to report."""
+def open_data(arguments: argparse.Namespace, split: str) -> "Dataset":
+    """The data set of one split: "fit" to learn from (augmented), "select" to choose the epoch, "val" to report."""
     from mtl_course import datasets
 
     kind = arguments.data or "scenes"
@@ -52,8 +52,8 @@ def open_data(arguments: argparse.Namespace, split: str, augment: bool = False) 
         if arguments.workers:
             scenes.stack()  # made here, so that the workers share them
         return scenes
-    options = {"classes": split_names(arguments.classes), "size": size, "augment": augment}
-    options["tasks"] = split_names(arguments.tasks) or ["semantic"]
+    tasks, classes = split_names(arguments.tasks) or ["semantic"], split_names(arguments.classes)
+    options = {"tasks": tasks, "classes": classes, "size": size, "augment": split == "fit"}
     if kind == "voc":
         return datasets.VOC(arguments.root, split=split, **options)
     if arguments.root is None:
@@ -74,9 +74,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
         config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         why = str(error).splitlines()[-1].strip()
-        raise CourseError(
-            f"{file} is damaged ({why}): mend it, or move it away and give the options as flags"
-        ) from error
+        raise CourseError(f"{file} is damaged ({why}): mend it, or move it away and give flags instead") from error
     if not isinstance(config, dict):
         raise CourseError(f"{file} holds no options: expected are lines such as `epochs: 10`")
     return {str(name).replace("_", "-"): value for name, value in config.items()}

@@ -4,9 +4,7 @@ import argparse
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -53,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> int:
     return 2 if bad else 0
 
 
-def _photos(paths: Sequence[Path]) -> list[Path]:
+def _photos(paths: list[Path]) -> list[Path]:
     """The files named, and those in the folders named; hidden ones and subfolders are left out."""
     photos: dict[str, Path] = {}
     for path in paths:
@@ -75,7 +73,7 @@ def _names(tasks: Tasks) -> dict[str, str]:
     return {name: "_mask.png" if task is first else f"_{name}.png" for name, task in tasks.items()}
 
 
-def _write(start: Path, image: Tensor, answers: Mapping[str, Tensor], tasks: Tasks, about: dict[str, Any]) -> None:
+def _write(start: Path, image: Tensor, answers: dict[str, Tensor], tasks: Tasks, about: dict[str, str | int]) -> None:
     """The files of a photograph, whose names begin with `start`; the .json comes last."""
     files, areas = {}, {}
     for name, end in _names(tasks).items():

@@ -4,11 +4,17 @@ import ast
 import hashlib
 import json
 import math
+import platform
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import mtl_course
 from mtl_course.errors import CourseError
 from mtl_course.records import store
 
@@ -29,6 +35,25 @@ def _plain(value: Any) -> Any:
     raise CourseError(f"numbers in dicts and lists are expected, and not a {type(value).__name__}")
 
 
+def frame(name: str, experiment: store.Experiment) -> dict[str, Any]:
+    """The head of a record, as it reads once stored."""
+    gpu = torch.cuda.is_available() and experiment.device.startswith("cuda")
+    versions = {"mtl_course": mtl_course.__version__, "python": platform.python_version(), "torch": torch.__version__}
+    head = {
+        "name": name,
+        **{field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson")},
+        "arms": dict(experiment.arms) if isinstance(experiment.arms, Mapping) else list(experiment.arms),
+        "seeds": list(experiment.seeds),
+        "command": f"python -m mtl_course records run {name}",
+        "versions": versions | {package: version(package) for package in ("torchvision", "torchmetrics")},
+        "device": experiment.device + (f" ({torch.cuda.get_device_name()})" if gpu else ""),
+        "threads": experiment.threads,
+        "program": fingerprint(name),
+        "complete": False,
+    }
+    return json.loads(as_json(head))
+
+
 def summary_of(name: str, experiment: store.Experiment, results: list[dict]) -> dict[str, Any]:
     """The summary that follows from the results, as it reads once stored."""
     with store.told(store.place(name, ".py"), "summarise"):
@@ -40,24 +65,21 @@ def problems(name: str) -> list[str]:
     record, experiment = store.load(name), store.program(name)
     if missing := [field for field in FIELDS if field not in record]:
         return [f"it lacks {', '.join(missing)}"]
-    found = [] if record["complete"] else ["it is not complete"]
-    if record["program"] != fingerprint(name):
+    found, now = [] if record["complete"] else ["it is not complete"], frame(name, experiment)
+    if record["program"] != now["program"]:
         found.append(f"{name}.py has changed since")
-    pairs = [(result["arm"], result["seed"]) for result in record["results"]]
-    if pairs != experiment.pairs() or record["seeds"] != list(experiment.seeds):
+    if [(result["arm"], result["seed"]) for result in record["results"]] != experiment.pairs():
         found.append("its runs are not those of the arms and seeds")
-    known = {field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson", "threads")}
-    known["arms"] = json.loads(as_json(dict(a) if isinstance(a := experiment.arms, Mapping) else list(a)))
-    found += [f"its {field} is not that of {name}.py" for field, value in known.items() if record[field] != value]
+    fields = ("claim", "question", "protocol", "lesson", "threads", "arms", "seeds")
+    found += [f"its {field} is not that of {name}.py" for field in fields if record[field] != now[field]]
     if abs(record["seconds"] - sum(result["seconds"] for result in record["results"])) > 0.01:
         found.append("its seconds are not the sum of its runs'")
     try:
         rows = compare(record["summary"], summary_of(name, experiment, record["results"]), 1e-9)
     except CourseError as error:  # of a record with a hole
         return [*found, str(error)]
-    return found + [
-        f"{dotted(path)} of its summary does not follow from its results" for path, *_, ok in rows if not ok
-    ]
+    wrong = [dotted(path) for path, *_, ok in rows if not ok]
+    return found + [f"{part} of its summary does not follow from its results" for part in wrong]
 
 
 def leaves(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Any]]:
@@ -77,13 +99,11 @@ def dotted(path: tuple) -> str:
 def compare(stored: Any, fresh: Any, tolerance: float | Mapping[str, float]) -> list[tuple[tuple, Any, Any, bool]]:
     """(path, stored, fresh, whether they agree) for every number in either."""
     old, new = dict(leaves(stored)), dict(leaves(fresh))
-    return [(p, old.get(p), new.get(p), _close(p, old, new, tolerance)) for p in {**old, **new}]
+    rows = [(path, old.get(path, "missing"), new.get(path, "missing")) for path in {**old, **new}]
+    return [(*row, _close(*row, tolerance)) for row in rows]
 
 
-def _close(path: tuple, old: dict, new: dict, tolerance: float | Mapping[str, float]) -> bool:
-    if path not in old or path not in new:
-        return False
-    a, b = old[path], new[path]
+def _close(path: tuple, a: Any, b: Any, tolerance: float | Mapping[str, float]) -> bool:
     if not (isinstance(a, int | float) and isinstance(b, int | float)):
         return a == b
     if isinstance(tolerance, Mapping):
@@ -102,14 +122,9 @@ def fingerprint(name: str) -> str:
 
 def _shared(path: Path) -> list[Path]:
     """The files beside an experiment that it imports, and those that they import."""
-    files = [path]
-    for file in files:  # it grows
-        for node in ast.walk(ast.parse(store.source_of(file), str(file))):
-            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            modules += [node.module] if isinstance(node, ast.ImportFrom) else []
-            beside = [store.folder() / f"{module}.py" for module in modules]
-            files += [other for other in beside if other.exists() and other not in files]
-    return files[1:]
+    finder = ModuleFinder([str(store.folder())])
+    finder.run_script(str(path))  # it only reads
+    return [Path(module.__file__) for name, module in finder.modules.items() if module.__file__ and name != "__main__"]
 
 
 def essence(source: str) -> str:
@@ -138,12 +153,10 @@ def _free_functions(tree: ast.Module) -> Iterator[tuple[ast.AST, str, str]]:
     """`summarise`, and the functions after it that nothing else uses, with the blank lines after these."""
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
     first = next((i for i, function in enumerate(functions) if function.name == "summarise"), len(functions))
-    free = functions[first:]
-    while True:
-        others = [node for node in tree.body if node not in free]
-        used = {part.id for node in others for part in ast.walk(node) if isinstance(part, ast.Name)} - {"summarise"}
-        if not any(function.name in used for function in free):
-            break
-        free = [function for function in free if function.name not in used]
-    for function in free:
-        yield function, "", "" if function.name == "summarise" else r"\s*"
+    kept = [node for node in tree.body if node not in functions[first:]]
+    for node in kept:  # it grows
+        used = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} - {"summarise"}
+        kept += [function for function in functions[first:] if function.name in used and function not in kept]
+    for function in functions[first:]:
+        if function not in kept:
+            yield function, "", "" if function.name == "summarise" else r"\s*"

@@ -2,24 +2,21 @@
 
 import argparse
 import math
-from collections.abc import Sequence
 from textwrap import shorten
-from typing import Any
 
 from mtl_course.commands.claims import claims
 from mtl_course.commands.options import split_names
-from mtl_course.commands.provenance import compare, dotted, fingerprint, leaves, problems
-from mtl_course.commands.run_records import frame, run, run_one
+from mtl_course.commands.provenance import compare, dotted, fingerprint, frame, leaves, problems
+from mtl_course.commands.run_records import MACHINE, run, run_one
 from mtl_course.errors import CourseError, MissingFile
-from mtl_course.records import store
-from mtl_course.records.intervals import mean_interval
+from mtl_course.records import mean_interval, store
 
 
-def records(arguments: argparse.Namespace) -> int:
+def records(arguments: argparse.Namespace) -> int | None:
     """Do one action with the records.
 
     Returns:
-        The exit code.
+        The exit code of verify.
     """
     if (arguments.name is None) != (arguments.action in ("list", "claims")):
         raise CourseError("records list and claims take no name, and records run, verify and show take one")
@@ -39,13 +36,12 @@ def verify(name: str) -> int:
         0 if all agrees, else 1, the exit code.
     """
     record, experiment, wrong = store.load(name), store.program(name), problems(name)
-    if not isinstance(record.get("results"), list):
-        record["results"] = []
+    results = record["results"] if isinstance(record.get("results"), list) else []
     now = frame(name, experiment)
-    for field in ("versions", "device", "threads"):
+    for field in MACHINE:
         if record.get(field) != now[field]:
             print(f"note: {field} were {record.get(field)}, and are {now[field]} now")
-    stored = {(result["arm"], result["seed"]): result["numbers"] for result in record["results"]}
+    stored = {(result["arm"], result["seed"]): result["numbers"] for result in results}
     for arm, seed in experiment.verify or experiment.pairs()[:1]:
         fresh = run_one(name, experiment, arm, seed)["numbers"]
         rows = compare(stored.get((arm, seed), {}), fresh, experiment.tolerance)
@@ -57,35 +53,28 @@ def verify(name: str) -> int:
     return int(bool(wrong))
 
 
-def show(name: str) -> int:
-    """Print a record: its claim, its summary, and each number of each arm.
-
-    Returns:
-        0, the exit code.
-    """
+def show(name: str) -> None:
+    """Print a record: its claim, its summary, and each number of each arm."""
     record = store.load(name)
     for field in ("claim", "question", "protocol", "source", "note", "command", "device", "seconds"):
         if field in record:
             print(f"{field}: {record[field]}")
     if "summary" in record:
         _table(("summary", ""), [(dotted(path), value) for path, value in leaves(record["summary"])])
-    values: dict[tuple[str, str], list[float]] = {}
-    for arm, numbers in _arms(record.get("results", ())):
+    values: dict[str, dict[str, list[float]]] = {}  # by number and arm
+    for arm, numbers in _arms(record.get("results", [])):
         for path, value in leaves(numbers):
             if isinstance(value, int | float) and not any(isinstance(part, int) for part in path):
-                values.setdefault((dotted(path), arm), []).append(value)
-    numbers = list(dict.fromkeys(number for number, _ in values))  # each number's arms stand together
-    rows = sorted(values.items(), key=lambda item: numbers.index(item[0][0]))
-    _table(("number", "arm", "mean", "± (95 %)", "n"), [(*key, *_interval(found)) for key, found in rows])
-    return 0
+                values.setdefault(dotted(path), {}).setdefault(arm, []).append(value)
+    rows = [(name, arm, *_interval(found)) for name, arms in values.items() for arm, found in arms.items()]
+    _table(("number", "arm", "mean", "± (95 %)", "n"), rows)
 
 
-def _arms(record_results: Any) -> list[tuple[str, dict]]:
+def _arms(results: list | dict) -> list[tuple[str, dict]]:
     """(arm, numbers) of every run; records without a program here hold runs by arm."""
-    if not isinstance(record_results, dict):
-        return [(result["arm"], result["numbers"]) for result in record_results]
-    lists = {arm: runs if isinstance(runs, list) else [runs] for arm, runs in record_results.items()}
-    return [(arm, one) for arm, runs in lists.items() for one in runs]
+    if isinstance(results, dict):
+        return [(arm, run) for arm, runs in results.items() for run in (runs if isinstance(runs, list) else [runs])]
+    return [(result["arm"], result["numbers"]) for result in results]
 
 
 def _interval(values: list[float]) -> tuple[float, float, int]:
@@ -93,15 +82,10 @@ def _interval(values: list[float]) -> tuple[float, float, int]:
     return tuple(mean_interval(finite).values()) if finite else (math.nan, math.nan, 0)
 
 
-def print_list() -> int:
-    """Print each record's name, state and claim.
-
-    Returns:
-        0, the exit code.
-    """
+def print_list() -> None:
+    """Print each record's name, state and claim."""
     rows = [(name, *_state(name)) for name in store.names()]
     _table(("name", "state", "claim"), [(name, state, shorten(claim, 110)) for name, state, claim in rows])
-    return 0
 
 
 def _state(name: str) -> tuple[str, str]:
@@ -125,11 +109,11 @@ def _state(name: str) -> tuple[str, str]:
         return "damaged", str(error)
 
 
-def _text(cell: Any) -> str:
+def _text(cell: object) -> str:
     return ("-" if math.isnan(cell) else f"{cell:.5g}") if isinstance(cell, float) else str(cell)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _table(head: tuple[str, ...], rows: list[tuple]) -> None:
     cells = [[_text(cell) for cell in row] for row in (head, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells)]
     print(*("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in cells), sep="\n")

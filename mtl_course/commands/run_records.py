@@ -1,35 +1,29 @@
 """Run an experiment, or go on with it, and write its record."""
 
 import json
-import platform
 import random
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-import mtl_course
-from mtl_course.commands.provenance import as_json, fingerprint, summary_of
+from mtl_course.commands.provenance import as_json, frame, summary_of
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
-from mtl_course.records import store
-from mtl_course.records.store import Experiment
+from mtl_course.records import Experiment, store
+
+MACHINE = ("versions", "device", "threads")
 
 
-def run(name: str, arms: Sequence[str] | None = None, fresh: bool = False) -> int:
+def run(name: str, arms: Sequence[str] | None = None, fresh: bool = False) -> None:
     """Run what an experiment still lacks; after each run the part is kept, and at the end the record is written.
 
     Args:
         name: data/records/NAME.py.
         arms: only these for now; the record is written once every arm is there.
         fresh: throw away what there is.
-
-    Returns:
-        0, the exit code.
 
     Raises:
         CourseError: if what there is was made by another program or other versions, or the experiment fails.
@@ -45,58 +39,35 @@ def run(name: str, arms: Sequence[str] | None = None, fresh: bool = False) -> in
     if done:
         print(f"{name}: {len(done)} of {len(done) + len(missing)} runs are there, going on")
     for arm, seed in missing:
-        if arms and arm not in arms:
-            continue
-        record["results"].append(run_one(name, experiment, arm, seed))
-        _write(part, record)
+        if not arms or arm in arms:
+            record["results"].append(run_one(name, experiment, arm, seed))
+            _write(part, record)
     if left := len(experiment.pairs()) - len(record["results"]):
         print(f"{name}: {left} runs are left; the record is written when all are there")
-        return 0
-    _finish(name, experiment, record)
-    part.unlink(missing_ok=True)
-    return 0
+    else:
+        _finish(name, experiment, record)
+        part.unlink(missing_ok=True)
 
 
-def frame(name: str, experiment: Experiment) -> dict[str, Any]:
-    """A record without results."""
-    gpu = torch.cuda.is_available() and experiment.device.startswith("cuda")
-    versions = {"mtl_course": mtl_course.__version__, "python": platform.python_version(), "torch": torch.__version__}
-    return {
-        "name": name,
-        **{field: getattr(experiment, field) for field in ("claim", "question", "protocol", "lesson")},
-        "arms": dict(experiment.arms) if isinstance(experiment.arms, Mapping) else list(experiment.arms),
-        "seeds": list(experiment.seeds),
-        "command": f"python -m mtl_course records run {name}",
-        "versions": versions | {package: version(package) for package in ("torchvision", "torchmetrics")},
-        "device": experiment.device + (f" ({torch.cuda.get_device_name()})" if gpu else ""),
-        "threads": experiment.threads,
-        "program": fingerprint(name),
-        "complete": False,
-    }
-
-
-def _so_far(name: str, record: dict[str, Any], experiment: Experiment) -> list[dict]:
+def _so_far(name: str, record: dict, experiment: Experiment) -> list[dict]:
     """Results of an earlier run of the same program, if there are any."""
     path = next((p for suffix in (".part", ".json") if (p := store.place(name, suffix)).exists()), None)
     if path is None:
         return []
-    earlier = store.read(path)
-    fields, results = ("program", "versions", "device", "threads"), []
-    changed = [field for field in fields if earlier.get(field) != record[field]]
-    if "program" not in changed:
-        results = [r for r in earlier["results"] if (r["arm"], r["seed"]) in experiment.pairs()]
-        if len(results) < len(earlier["results"]):  # runs that are there are not chosen from
-            raise CourseError(f"{path} holds seeds that {name}.py has no more: put them back, or run it with --fresh")
-        if earlier.get("arms") != json.loads(as_json(record["arms"])):  # read from a tuning, say
-            raise CourseError(f"{path}: the arms have changed since; records run {name} --fresh starts anew")
-    # Of a finished record the summary may be renewed on any machine.
-    if changed and len(results) < len(experiment.pairs()):
-        raise CourseError(f"{path}: the {changed[0]} has changed since; records run {name} --fresh starts anew")
-    record.update({field: earlier[field] for field in fields})
+    earlier, pairs = store.read(path), experiment.pairs()
+    changed = [field for field in ("program", "arms", *MACHINE) if earlier.get(field) != record[field]]
+    results = [] if "program" in changed else [r for r in earlier["results"] if (r["arm"], r["seed"]) in pairs]
+    # Of a finished record the summary may be renewed on any machine. The arms may be read from a tuning.
+    if changed and (changed[0] not in MACHINE or len(results) < len(pairs)):
+        verb = "have" if changed[0].endswith("s") else "has"
+        raise CourseError(f"{path}: the {changed[0]} {verb} changed since; records run {name} --fresh starts anew")
+    if len(results) < len(earlier["results"]):  # runs that are there are not chosen from
+        raise CourseError(f"{path} holds seeds that {name}.py has no more: put them back, or run it with --fresh")
+    record.update({field: earlier[field] for field in MACHINE})
     return results
 
 
-def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict[str, Any]:
+def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict:
     """One run of one arm, from its seed."""
     torch.set_num_threads(experiment.threads)
     for start in (random.seed, np.random.seed, torch.manual_seed):
@@ -111,7 +82,7 @@ def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict[str,
     return {"arm": arm, "seed": seed, "seconds": round(seconds, 3), "numbers": numbers}
 
 
-def _write(path: Path, record: dict[str, Any]) -> None:
+def _write(path: Path, record: dict) -> None:
     """One line a run, so that a change is seen in a diff."""
     results = ",\n  ".join(as_json(result) for result in record["results"])
     text = as_json(record | {"results": None}, indent=1)
@@ -119,7 +90,7 @@ def _write(path: Path, record: dict[str, Any]) -> None:
     write_whole(path, f"{text}\n".encode())
 
 
-def _finish(name: str, experiment: Experiment, record: dict[str, Any]) -> None:
+def _finish(name: str, experiment: Experiment, record: dict) -> None:
     order, path = experiment.pairs(), store.place(name, ".json")
     results = sorted(record.pop("results"), key=lambda result: order.index((result["arm"], result["seed"])))
     seconds = round(sum(result["seconds"] for result in results), 3)

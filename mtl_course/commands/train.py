@@ -2,14 +2,11 @@
 
 import argparse
 import inspect
-import math
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -18,10 +15,8 @@ from torch import Tensor, nn
 from mtl_course import datasets, distributed, models, training
 from mtl_course.commands.evaluate import report
 from mtl_course.commands.options import NOT_IN_FILES, open_data
-from mtl_course.datasets.transforms import Jitter
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
-from mtl_course.models.sharing import TRUNKS
 from mtl_course.tasks import Tasks
 
 # Flags that are arguments of fit, and of Objective, by the same name.
@@ -29,17 +24,16 @@ FOR_FIT = ("epochs", "weight_decay", "clip", "mean_weights", "device", "compile"
 FOR_OBJECTIVE = ("rule", "wrt", "precision")
 
 
-def train(arguments: argparse.Namespace) -> int:
+def train(arguments: argparse.Namespace) -> int | None:
     """Train, or go on, in this process or in each that torchrun has started.
 
     Returns:
-        The exit code: 0, or 130 after Ctrl-C and 143 after SIGTERM.
+        The exit code if it was stopped: 130 after Ctrl-C and 143 after SIGTERM.
     """
     usual = signal.signal(signal.SIGTERM, _stop)
     try:
         distributed.start(training.choose_device(arguments.device))
         _train(arguments)
-        return 0
     except KeyboardInterrupt as stop:
         if not (arguments.out / "state.pt").is_file():
             raise
@@ -71,7 +65,7 @@ def _train(arguments: argparse.Namespace) -> None:
     arguments.data, arguments.seed = arguments.data or "scenes", arguments.seed or 0
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     torch.manual_seed(arguments.seed)
-    fit, select, val = (open_data(arguments, split, augment=split == "fit") for split in ("fit", "select", "val"))
+    fit, select, val = (open_data(arguments, split) for split in ("fit", "select", "val"))
     model = _model(arguments, fit.tasks)
     if distributed.rank():  # the same model everywhere, and then draws of one's own
         torch.manual_seed(arguments.seed + distributed.rank())
@@ -99,8 +93,8 @@ def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
     name, words = arguments.trunk.partition(":")[0], [*arguments.trunk_option]
     words += ["pretrained=true"] if arguments.pretrained else []
     texts = dict(word.partition("=")[::2] for word in words)
-    if name in TRUNKS:
-        refuse_unknown(f"option of {name}", texts, inspect.signature(TRUNKS[name]).parameters)
+    if name in models.sharing.TRUNKS:
+        refuse_unknown(f"option of {name}", texts, inspect.signature(models.sharing.TRUNKS[name]).parameters)
     try:
         options = {key: yaml.safe_load(text) for key, text in texts.items()}
         return models.build(arguments.model, arguments.trunk, tasks, **options)
@@ -120,7 +114,7 @@ def _try(model: nn.Module, image: Tensor) -> None:
         raise CourseError(f"this model gives no answer to a picture {tuple(image.shape)}: {why}") from error
 
 
-def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict[str, Any]:
+def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict:
     """The options of fit; what it would refuse is refused here, before anything is written."""
     options = {name: getattr(arguments, name) for name in FOR_FIT}
     choices = {name: getattr(arguments, name) for name in FOR_OBJECTIVE}
@@ -129,7 +123,7 @@ def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> d
     training.Keeper(model, tasks, arguments.monitor, None)
     if not arguments.resume and any((arguments.out / name).exists() for name in ("best.safetensors", "state.pt")):
         raise CourseError(f"{arguments.out} holds a run already: choose another --out, move it away, or add --resume")
-    options["augment"] = Jitter(arguments.jitter) if arguments.jitter else None
+    options["augment"] = datasets.transforms.Jitter(arguments.jitter) if arguments.jitter else None
     options["lr"] = arguments.lr
     if arguments.trunk_lr:
         trunks = [name for name, module in model.named_modules() if isinstance(module, models.Trunk)]
@@ -144,13 +138,11 @@ def _config(arguments: argparse.Namespace) -> bytes:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True).encode()
 
 
-def _weights(text: str | None, names: Sequence[str]) -> dict[str, float] | None:
+def _weights(text: str | None, names: list[str]) -> dict[str, float] | None:
     if not text:
         return None
     try:
-        values = [float(word) for word in text.split(",")]
+        return dict(zip(names, map(float, text.split(",")), strict=True))
     except ValueError:
-        values = []
-    if len(values) != len(names) or not all(0 <= value < math.inf for value in values):
-        raise CourseError(f"--weights needs {len(names)} numbers >= 0 for {','.join(names)}, and got {text!r}")
-    return dict(zip(names, values))
+        needed = f"{len(names)} numbers >= 0 for {','.join(names)}"
+        raise CourseError(f"--weights needs {needed}, and got {text!r}") from None
