@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
-from viewer_fixture import axe, canvas_pixels, open_viewer, settings
+from viewer_fixture import PIXELS, axe, canvas_pixels, open_viewer, settings
 
 from mtl_course.errors import CourseError
 from mtl_course.metrics import SegmentationScores
@@ -99,9 +99,9 @@ BAD = {
     "threshold is one of None, and not 9": {"threshold": 9},
     "order is one of given": {"order": "worst"},
     "visible needs 4 switches": {"visible": ()},
-    r"truth of picture 0 should be a tensor or array of numbers, and is list": {"truth": [[["a"]]] * 2},
+    r"truth of picture 0 should be whole numbers .* and is list": {"truth": [[["a"]]] * 2},
     r"prediction of picture 0 should be whole numbers .* complex64": {"prediction": torch.zeros(2, 4, 4) + 0j},
-    r"probabilities of picture 0 should be floats \(3, 4, 4\), and are int64": {
+    r"probabilities of picture 0 should be floats \(3, 4, 4\), and is int64": {
         "probabilities": torch.ones(2, 3, 4, 4).long()
     },
 }
@@ -278,6 +278,10 @@ CHOICES = {
 }
 
 
+LAST = {"show": "errors", "right of the divider": "errors", "score": "drawing", "tool": "eraser"}
+LAST |= {"order": "most of the class", "only where truth is": 6, "and the answer is": 6}
+
+
 @pytest.fixture
 def opened(page, tmp_path):
     explorer = made(6, height=40, width=48, right="second", names=[f"picture {k}" for k in range(6)])
@@ -310,8 +314,7 @@ def test_choice_by_key_and_by_mouse(page, opened, label):
     select = page.get_by_label(label, exact=True)
     select.focus()
     page.keyboard.press("End")
-    last = settings(page)[key]
-    assert last == page.evaluate("e => e.options.length - 1", select.element_handle()) - 1 or isinstance(last, str)
+    assert settings(page)[key] == LAST[label]
     page.keyboard.press("Home")
     select.click()
     page.keyboard.press("Escape")
@@ -407,10 +410,40 @@ def test_zoom_and_pan_by_key_button_and_mouse(page, opened):
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
     assert canvas.bounding_box()["width"] == pytest.approx(2.5 * wide)
-    page.get_by_role("button", name="zoom out").click()
-    page.get_by_role("button", name="whole picture").click()
+    page.get_by_role("button", name="zoom out").focus()
+    page.keyboard.press("Enter")
+    assert canvas.bounding_box()["width"] == pytest.approx(1.25 * wide)
+    page.get_by_role("button", name="whole picture").focus()
+    page.keyboard.press("Space")
     assert canvas.bounding_box()["width"] == pytest.approx(wide)
-    page.keyboard.press("Tab")
+    page.get_by_role("button", name="zoom in").click()
+    page.get_by_role("button", name="zoom out").click()
+    page.get_by_role("button", name="zoom in").click()
+    canvas.focus()
+    page.keyboard.press("0")
+    assert canvas.bounding_box()["width"] == pytest.approx(wide)
+    page.keyboard.press("Control+-")
+    page.keyboard.press("Control+0")
+    assert canvas.bounding_box()["width"] == pytest.approx(wide), "these are the browser's own"
+
+
+@pytest.mark.browser
+def test_zoom_keeps_the_pixel_under_the_cursor(page, opened):
+    canvas, window = page.locator(".mtl-canvas"), page.locator(".mtl-window").bounding_box()
+    canvas.focus()
+    for key in ["Shift+ArrowRight"] * 2 + ["Shift+ArrowDown"] * 2:
+        page.keyboard.press(key)
+    middle = lambda box: (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # noqa: E731
+    before = middle(page.locator(".mtl-cursor").bounding_box())
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    assert middle(page.locator(".mtl-cursor").bounding_box()) == pytest.approx(before, abs=1.5)
+    top = canvas.bounding_box()["y"]
+    page.mouse.move(window["x"] + 100, window["y"] + 150)
+    page.mouse.down()
+    page.mouse.move(window["x"] + 100, window["y"] + 120, steps=3)
+    page.mouse.up()
+    assert canvas.bounding_box()["y"] == pytest.approx(top - 30)
 
 
 @pytest.mark.browser
@@ -421,6 +454,9 @@ def test_divider_is_dragged(page, opened):
     page.mouse.move(canvas["x"] + canvas["width"] * 0.8, divider["y"] + 60, steps=4)
     page.mouse.up()
     assert settings(page)["split"] in range(78, 83)
+    columns = (48 * settings(page)["split"] + 50) // 100
+    line = page.locator(".mtl-divider").bounding_box()
+    assert line["x"] + line["width"] / 2 == pytest.approx(canvas["x"] + canvas["width"] * columns / 48, abs=1.5)
     _, masks, _ = unpacked(opened.data["samples"][0])
     opened.settings = settings(page)
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
@@ -454,7 +490,19 @@ def test_brush_and_eraser_by_key_and_by_mouse(page, opened):
     score = render.scores(render.errors(masks["truth"], drawing(page) == 3, 3))["iou"]
     told = page.locator(".mtl-result").inner_text()
     assert f"dog, my drawing: IoU {score:.3f}" in told and "; prediction: IoU" in told, "beat the model"
+    model_iou = render.scores(render.errors(masks["truth"], masks["prediction"] == 3, 3))["iou"]
+    assert told.endswith(f"; prediction: IoU {model_iou:.3f}")
+    page.get_by_label("tool", exact=True).select_option(label="brush")
+    page.get_by_label("width of the brush").fill("1")
+    canvas.focus()
+    page.keyboard.press("Space")
+    assert (drawing(page)[30] == 3).sum() == 1, "one pixel wide"
     page.get_by_role("button", name="clear drawing").click()
+    assert (drawing(page) == 255).all()
+    canvas.focus()
+    page.keyboard.press("Space")
+    page.get_by_role("button", name="clear drawing").focus()
+    page.keyboard.press("Enter")
     assert (drawing(page) == 255).all()
 
 
@@ -483,6 +531,7 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
     assert told.endswith(f"IoU of all pixels {metric.compute()['iou_cat']:.3f}, mean of the pictures {own:.3f}")
     page.get_by_label("order", exact=True).select_option(label="worst IoU of the class")
     assert shown() == sorted(range(6), key=lambda k: iou(k, 1))
+    assert page.locator(".mtl-thumb small").all_inner_texts() == [f"{iou(k, 1):.2f}" for k in shown()]
     page.get_by_label("order", exact=True).select_option(label="worst mIoU")
     assert shown() == sorted(range(6), key=lambda k: np.nanmean([iou(k, c) for c in range(7)]))
     page.get_by_label("order", exact=True).select_option(label="most of the class")
@@ -497,7 +546,13 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
     page.get_by_label("only where truth is").select_option(label=CLASSES[t])
     page.get_by_label("and the answer is").select_option(label=CLASSES[p])
     assert shown() == cell and len(cell) < 6, "some have no such pixel"
+    page.get_by_label("and the answer is").select_option(label="any")
+    there = [k for k in range(6) if (masks[k]["truth"] == t).any()]
+    assert shown() == there, "one side: pictures where this class is true"
     page.get_by_label("only where truth is").select_option(label="any")
+    page.get_by_label("and the answer is").select_option(label=CLASSES[p])
+    valid = [one["truth"] != 255 for one in masks]
+    assert shown() == [k for k in range(6) if (masks[k]["prediction"][valid[k]] == p).any()]
     page.get_by_label("and the answer is").select_option(label="any")
     page.locator(".mtl-list").focus()
     page.keyboard.press("End")
@@ -511,6 +566,63 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
     assert settings(page)["sample"] == 2
     opened.settings = settings(page)
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
+    page.keyboard.press("[")
+    assert settings(page)["sample"] == 1
+    for k, one in enumerate(opened.data["samples"]):
+        small = page.evaluate(PIXELS, f".mtl-thumb:nth-child({k + 1}) canvas")[2][:3]
+        assert small == list(unpacked(one)[0][0, 0]), "each thumbnail begins with its picture's first pixel"
+
+
+@pytest.mark.browser
+def test_what_has_no_score_comes_last_and_the_sum_follows_the_filter(page, tmp_path):
+    truth = torch.tensor([[[1, 0], [0, 0]], [[0, 0], [0, 0]], [[1, 1], [0, 0]], [[255, 255], [2, 2]]])
+    answers = torch.tensor([[[0, 1], [0, 0]], [[0, 0], [0, 0]], [[1, 0], [0, 0]], [[2, 2], [2, 2]]])
+    second = truth.where(truth != 255, 0)
+    pictures = torch.zeros(4, 3, 2, 2)
+    explorer = MaskExplorer(pictures, truth, answers, second=second, classes=("a", "b", "c"), models=("one", "two"))
+    open_viewer(page, explorer, tmp_path)
+    page.get_by_label("order", exact=True).select_option(label="worst IoU of the class")
+    names = page.locator(".mtl-thumb span")
+    assert names.all_inner_texts() == ["0", "2", "1", "3"], "IoU of b: 0, 1/2, none, none"
+    told = page.locator(".mtl-said").first
+    assert told.inner_text() == "b in these 4 pictures, one: IoU of all pixels 0.250, mean of the pictures 0.250"
+    page.get_by_label("only where truth is").select_option(label="b")
+    page.get_by_label("and the answer is").select_option(label="b")
+    assert told.inner_text() == "b in these 1 pictures, one: IoU of all pixels 0.500, mean of the pictures 0.500"
+    page.get_by_label("score", exact=True).select_option(label="two")
+    assert names.all_inner_texts() == ["0", "2"], "thumbnails judge the model that is scored"
+    page.locator(".mtl-thumb").first.click()
+    cells = page.locator(".mtl-legend tbody tr").nth(1).locator("td").all_inner_texts()
+    assert cells[-3:] == ["25.0 %", "25.0 %", "1.00"] and page.locator(".mtl-legend th").nth(4).inner_text() == "two"
+    page.evaluate("model.set('settings', {...model.get('settings'), sample: 3, true: null, predicted: null})")
+    ignored = page.locator(".mtl-legend tbody tr").last.locator("td").all_inner_texts()
+    assert ignored[-3:] == ["50.0 %", "–", "–"]
+
+
+@pytest.mark.browser
+def test_a_threshold_says_its_resolution_and_leaves_the_drawing(page, opened):
+    page.evaluate("model.set('settings', {...model.get('settings'), threshold: 128})")
+    assert page.locator(".mtl-result").inner_text().startswith("cat, P ≥ 0.50, at half the resolution: IoU")
+    page.get_by_label("score", exact=True).select_option(label="my drawing")
+    told = page.locator(".mtl-result").inner_text()
+    assert told.startswith("cat, my drawing: IoU 0.000") and "; prediction: IoU" in told
+
+
+@pytest.mark.browser
+def test_drawings_stay_in_the_page_that_is_saved(page, tmp_path):
+    explorer = made(2, 8, 8, left="drawing")
+    explorer.drawings = {"1": bytes([3] * 64)}
+    open_viewer(page, explorer, tmp_path)
+    page.locator(".mtl-canvas").focus()
+    page.keyboard.press("]")
+    explorer.settings = settings(page)
+    assert explorer.settings["sample"] == 1 and (canvas_pixels(page)[..., :3] == explorer.painted()).all()
+
+
+@pytest.mark.browser
+def test_numbers_of_numpy_in_the_settings_are_numbers_in_the_page(page, tmp_path):
+    open_viewer(page, made(2, 8, 8, chosen=np.int64(3), opacity=np.uint8(40)), tmp_path)
+    assert (settings(page)["chosen"], settings(page)["opacity"]) == (3, 40)
 
 
 @pytest.mark.browser

@@ -5,7 +5,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -28,28 +28,27 @@ def source(name: str) -> str:
     return resources.files(__package__).joinpath("js", name).read_text(encoding="utf-8")
 
 
+def module(name: str) -> str:
+    """The JavaScript of a viewer: its own file after what all share."""
+    return source("common.js") + source(name)
+
+
 class Viewer(anywidget.AnyWidget):
     """A canvas with controls, drawn in the browser; the kernel is not asked again.
 
-    A subclass names its JavaScript in `script`, puts what is sent into traits, and has a method `frames()` for where no
+    A subclass has its JavaScript in `_esm`, puts what is sent into traits, and has a method `frames()` for where no
     front end loads: a list of pictures, uint8 (H, W, 3), each with a sentence that says what it shows.
     """
 
-    script = ""
+    _css = source("viewer.css")
     data = traitlets.Dict().tag(sync=True)  # what is drawn, as numbers, texts and bytes; never changes
     settings = traitlets.Dict().tag(sync=True)  # where the controls stand; the browser writes it too
-
-    def __init_subclass__(cls, **options: object):
-        if "script" in cls.__dict__:  # a viewer; the library makes subclasses of its own too
-            cls._esm = source("common.js") + source(cls.script)
-            cls._css = source("viewer.css")
-        super().__init_subclass__(**options)
 
     def _repr_mimebundle_(self, **options: object) -> tuple[dict[str, Any], dict[str, Any]]:
         """The live viewer; and, for GitHub, the site, an exported page or a notebook without trust, its pictures."""
         data, metadata = super()._repr_mimebundle_(**options)
         frames = self.frames()
-        return data | {"text/html": fallback(frames), "text/plain": frames[0][1]}, metadata
+        return data | {"text/html": fallback(frames, self.data.get("look", {})), "text/plain": frames[0][1]}, metadata
 
     def save_html(self, path: str | Path, title: str | None = None) -> Path:
         """Write the viewer, as it is now, as one page that works without Jupyter, kernel and network.
@@ -69,13 +68,18 @@ def _text(content: str | bytes) -> str:
     return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
 
-def fallback(frames: Sequence[tuple[Array, str]]) -> str:
+def fallback(frames: Sequence[tuple[Array, str]], look: Mapping[str, Any]) -> str:
     """Pictures side by side in a box that scrolls, with a native slider where scripts run.
 
     Args:
         frames: uint8 (H, W, 3), and a sentence each.
+        look: names and colours of the classes, or nothing.
     """
     style = "flex:none;image-rendering:pixelated;max-width:100%;scroll-snap-align:start"
+    told = " ".join(alt for _, alt in frames)
+    stroke = "border-left:1em solid {};padding:0 .7em 0 .2em;white-space:nowrap"
+    names = zip(look.get("colors", ()), map(html.escape, look.get("classes", ())))
+    key = "".join(f'<span style="{stroke.format(color)}">{name}</span> ' for color, name in names)
     sources = [(f"data:image/png;base64,{_png(picture)}", html.escape(alt)) for picture, alt in frames]
     images = "".join(f'<img alt="{alt}" src="{source}" style="{style}">' for source, alt in sources)
     slide = "const box=this.previousElementSibling;box.scrollLeft=box.children[this.value].offsetLeft-box.offsetLeft"
@@ -83,7 +87,7 @@ def fallback(frames: Sequence[tuple[Array, str]]) -> str:
     return (
         '<figure class="mtl-fallback"><div style="display:flex;gap:8px;overflow-x:auto;scroll-snap-type:x mandatory" '
         f'tabindex="0" role="group" aria-label="pictures">{images}</div>{slider if len(frames) > 1 else ""}'
-        f"<figcaption>{html.escape(frames[0][1])} Live in a running Jupyter.</figcaption></figure>"
+        f"<figcaption>{key}<br>{html.escape(told)} Live in a running Jupyter.</figcaption></figure>"
     )
 
 
@@ -107,22 +111,24 @@ def look(classes: Sequence[str]) -> dict[str, Any]:
     return {"classes": [*map(str, classes)], "colors": colors, "ignoreColor": IGNORE_COLOR}
 
 
-def numbers(values: Tensor | Array, where: str) -> Tensor:
+def numbers(values: Tensor | Array, where: str, expected: str, fits: Callable[[Tensor], object]) -> Tensor:
     """What was given as a tensor on the CPU, without its gradient.
 
+    Args:
+        values: real numbers in any form.
+        where, expected: for the error: what is given, and what it should be.
+        fits: whether it is that.
+
     Raises:
-        CourseError: if these are no numbers.
+        CourseError: if it does not fit.
     """
     try:
-        found = values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))
+        found = (values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))).detach().cpu()
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        raise CourseError(f"{where} should be a tensor or array of numbers, and is {type(values).__name__}") from error
-    return found.detach().cpu()
-
-
-def kind(found: Tensor) -> str:
-    """Type and shape, for an error."""
-    return f"{str(found.dtype)[6:]} {tuple(found.shape)}"
+        raise CourseError(f"{where} should be {expected}, and is {type(values).__name__}") from error
+    if found.is_complex() or not fits(found):
+        raise CourseError(f"{where} should be {expected}, and is {str(found.dtype)[6:]} {tuple(found.shape)}")
+    return found
 
 
 def pixels(image: Tensor | Array, where: str) -> Array:
@@ -135,15 +141,14 @@ def pixels(image: Tensor | Array, where: str) -> Array:
     Raises:
         CourseError: if it has another form.
     """
-    found = numbers(image, where)
-    wrong = found.ndim != 3 or len(found) != 3 or not found.numel()
-    if wrong or not (found.dtype == torch.uint8 or found.is_floating_point()):
-        raise CourseError(f"{where} should be a picture (3, H, W), uint8 or float in [0, 1], and is {kind(found)}")
+    expected = "a picture (3, H, W), uint8 or float in [0, 1]"
+    found = numbers(image, where, expected, lambda x: x.ndim == 3 and len(x) == 3 and x.numel())
     if found.is_floating_point():
         low, high = found.aminmax()
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"{where} is a picture of floats, which should lie in [0, 1]: divide bytes by 255")
         found = (found.float() * 255).round().byte()
+    numbers(found, where, expected, lambda x: x.dtype == torch.uint8)
     return found.permute(1, 2, 0).contiguous().numpy()
 
 
@@ -159,9 +164,8 @@ def class_ids(mask: Tensor | Array, shape: tuple[int, int], known: int, where: s
     Raises:
         CourseError: if it has another form or holds another id.
     """
-    found = numbers(mask, where)
-    if found.is_floating_point() or found.is_complex() or found.shape != shape:
-        raise CourseError(f"{where} should be whole numbers {shape}, as its picture is large, and is {kind(found)}")
+    expected = f"whole numbers {shape}, as its picture is large"
+    found = numbers(mask, where, expected, lambda x: x.shape == shape and not x.is_floating_point()).long()
     if len(bad := found[((found < 0) | (found >= known)) & (found != 255)]):
         raise CourseError(f"{where} holds the class id {bad[0]}; expected are 0 to {known - 1}, or 255 = ignore")
     return found.byte().contiguous().numpy()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, kind, look, numbers, pixels, strip
+from mtl_course.widgets.base import Viewer, class_ids, look, module, numbers, pixels, strip
 
 MASKS = ("truth", "prediction", "second")
 Pictures = Sequence[Tensor | Array] | Tensor | Array  # N of one or of several sizes
@@ -26,7 +26,7 @@ class MaskExplorer(Viewer):
     Args:
         images: N pictures (3, H, W), uint8 or float in [0, 1]; each may have its own size.
         truth: N masks of class ids (H, W), 255 = ignore; None where nobody has labelled the pictures.
-        prediction: N masks; default the classes of the greatest probability, if those are given.
+        prediction: N masks, in which 255 is none of the classes; default the classes of the greatest probability.
         probabilities: N times (K, H, W), floats in [0, 1]; sent as bytes for every second row and column.
         classes: K names, by class id.
         second: N masks of a second model, to be compared.
@@ -39,7 +39,7 @@ class MaskExplorer(Viewer):
         CourseError: if counts, sizes, dtypes, class ids, probabilities or settings do not fit; nothing is sent then.
     """
 
-    script = "explorer.js"
+    _esm = module("explorer.js")
     drawings = traitlets.Dict().tag(sync=True)  # bytes by number of the picture, as the browser sends them
 
     def __init__(
@@ -61,8 +61,8 @@ class MaskExplorer(Viewer):
         parts = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
         given = {name: values for name, values in [*parts.items(), ("names", names)] if values is not None}
         for name, values in given.items():
-            if len(values) != len(images):
-                raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: both need the same number")
+            if len(values) != len(images) or any(value is None for value in values):
+                raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: each needs its own")
         every = [{name: values[k] for name, values in given.items()} for k in range(len(images))]
         samples = [pack(k, image, classes, one) for k, (image, one) in enumerate(zip(images, every))]
         data = {"look": look(classes), "samples": samples, "names": [*map(str, models), "second model"], "title": title}
@@ -128,13 +128,12 @@ def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict
     }
     probabilities = given.pop("probabilities", None)
     if probabilities is not None:
-        values = numbers(probabilities, f"probabilities of picture {number}")
-        if values.shape != (len(classes), *shape) or not values.is_floating_point():
-            expected = f"floats {(len(classes), *shape)}"
-            raise CourseError(f"probabilities of picture {number} should be {expected}, and are {kind(values)}")
+        where, whole = f"probabilities of picture {number}", (len(classes), *shape)
+        fits = lambda x: x.shape == whole and x.is_floating_point()  # noqa: E731
+        values = numbers(probabilities, where, f"floats {whole}", fits)
         low, high = values.aminmax()
         if not (low >= 0 and high <= 1):  # NaN fails too
-            raise CourseError(f"probabilities of picture {number} should lie in [0, 1]: use softmax(1) of the logits")
+            raise CourseError(f"{where} should lie in [0, 1]: use softmax(1) of the logits")
         given.setdefault("prediction", values.max(0).indices)  # of the first dimension, argmax is six times slower
         half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
         probabilities = (half * 255).round().byte().numpy().tobytes()
@@ -157,7 +156,9 @@ def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any]
     possible |= {"scored": [name for name in ("prediction", "second", "drawing") if name in there]}
     possible |= {"predicted": [None, *every], "tool": ("look", "brush", "eraser"), "brush": range(1, 42)}
     for name, allowed in (possible | {"order": render.ORDERS}).items():
-        if (value := getattr(chosen, name)) not in allowed:
+        if (value := getattr(chosen, name)) in allowed:
+            chosen = replace(chosen, **{name: allowed[allowed.index(value)]})  # no number of NumPy, which JSON refuses
+        else:
             told = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 9 else ", ".join(map(str, allowed))
             raise CourseError(f"{name} is one of {told}, and not {value!r}")
     if len(chosen.visible) != len(classes) + 1:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy import ndarray as Array
 
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.widgets.base import Viewer, strip
+from mtl_course.widgets.base import Viewer, module, strip
 
 COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"), "o^sDPX"  # as in js/common.js
 OPTIONAL = {"weights": {}, "x_error": None, "y_error": None, "group": "points", "runs": ()}
@@ -43,7 +43,7 @@ class FrontExplorer(Viewer):
         ...                        pictures=masks)
     """
 
-    script = "front.js"
+    _esm = module("front.js")
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class FrontExplorer(Viewer):
         data |= {"x": x, "y": y, "higher": [way == "higher" for way in better], "interval": interval, "title": title}
         data |= _pictures(sent, pictures)
         switches = {"shown": [True] * len(groups), "intervals": False, "labels": False}
-        super().__init__(data=data, settings={"chosen": chosen} | switches)
+        super().__init__(data=data, settings={"chosen": int(chosen)} | switches)
 
     def frames(self) -> list[tuple[Array, str]]:
         """The chart; then the pictures of up to three points of the front."""
@@ -135,6 +135,7 @@ def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    plain = lambda text: text.replace("$", r"\$")  # noqa: E731 (no mathematics in names)
     fig = Figure(figsize=(6.4, 4.2), dpi=80, layout="tight")
     ax, points, at = fig.subplots(), data["points"], np.array([(one["x"], one["y"]) for one in data["points"]])
     ax.plot(*at[data["sweep"]].T, color="0.6", lw=1)
@@ -142,11 +143,11 @@ def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
     for number, name in enumerate(data["groups"]):
         ids, color = [k for k, one in enumerate(points) if one["group"] == name], COLORS[number % len(COLORS)]
         dy, dx = ([points[k][key] or 0 for k in ids] for key in ("y_error", "x_error"))
-        ax.errorbar(*at[ids].T, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=name)
+        ax.errorbar(*at[ids].T, dy, dx, MARKERS[number % 6], elinewidth=0.4, color=color, label=plain(name))
     for number in best:
-        ax.annotate(points[number]["label"], at[number], (5, 4), textcoords="offset points", fontsize=8)
+        ax.annotate(plain(points[number]["label"]), at[number], (5, 4), textcoords="offset points", fontsize=8)
     names = [f"{data[a]}; {'higher' if way else 'lower'} is better" for a, way in zip("xy", data["higher"])]
-    ax.set(xlabel=names[0], ylabel=names[1])
+    ax.set(xlabel=plain(names[0]), ylabel=plain(names[1]))
     ax.legend(fontsize=8)
     FigureCanvasAgg(fig).draw()
     return np.asarray(fig.canvas.buffer_rgba())[..., :3].copy()

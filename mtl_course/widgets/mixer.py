@@ -12,7 +12,7 @@ from mtl_course import formula
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import IGNORE_COLOR, PALETTE
-from mtl_course.widgets.base import Viewer, numbers, pixels
+from mtl_course.widgets.base import Viewer, module, numbers, pixels
 from mtl_course.widgets.render import rgb
 
 COLORS = (PALETTE[0], PALETTE[1], IGNORE_COLOR)  # no, yes, ignored; as in js/mixer.js
@@ -40,7 +40,7 @@ class AlphaMixer(Viewer):
         CourseError: if shapes, dtypes or counts do not fit, or a number is not finite; nothing is sent then.
     """
 
-    script = "mixer.js"
+    _esm = module("mixer.js")
 
     def __init__(
         self,
@@ -108,9 +108,8 @@ class AlphaMixer(Viewer):
 
 def _numbers(values: Tensor | Array, shape: Sequence[int | str], name: str) -> Array:
     """Finite float32 of a shape, or of that shape without a leading 1."""
-    found = numbers(values, name).float().numpy()
-    if 0 in found.shape or found.shape not in (tuple(shape), tuple(shape)[shape[0] == 1 :]):
-        raise CourseError(f"{name} should be ({', '.join(map(str, shape))}), and is {found.shape}")
+    fits = lambda x: 0 not in x.shape and x.shape in (tuple(shape), tuple(shape)[shape[0] == 1 :])  # noqa: E731
+    found = numbers(values, name, f"({', '.join(map(str, shape))})", fits).float().numpy()
     if not np.isfinite(found).all():
         raise CourseError(f"{name} holds NaN or infinity, which no α can mix: leave that picture out")
     return found.reshape(shape)

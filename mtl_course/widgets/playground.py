@@ -10,9 +10,9 @@ from numpy import ndarray as Array
 from PIL import Image, ImageDraw
 
 from mtl_course.balancing import GRADIENT_RULES
-from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.errors import refuse_unknown
 from mtl_course.tasks import PALETTE
-from mtl_course.widgets.base import Viewer, numbers
+from mtl_course.widgets.base import Viewer, module, numbers
 
 Gradients = Sequence[Sequence[float]]
 
@@ -31,7 +31,7 @@ class GradientPlayground(Viewer):
         CourseError: if the gradients have another form or are not finite, or the rule is not known.
     """
 
-    script = "playground.js"
+    _esm = module("playground.js")
     answers = traitlets.Dict().tag(sync=True)  # of Python: the gradients that were asked for, and α by rule
 
     def __init__(
@@ -82,10 +82,8 @@ def alphas(gradients: Gradients) -> dict[str, list[float] | str]:
 
 def _rows(gradients: Gradients) -> torch.Tensor:
     """The gradients, float64 (K, 2)."""
-    rows = numbers(gradients, "two or three gradients (K, 2)").double()
-    if rows.shape not in ((2, 2), (3, 2)) or not rows.isfinite().all():
-        raise CourseError(f"expected are two or three gradients of two finite numbers each, (K, 2), not {gradients}")
-    return rows
+    fits = lambda x: x.shape in ((2, 2), (3, 2)) and x.isfinite().all()  # noqa: E731
+    return numbers(gradients, "gradients", "two or three gradients of two finite numbers, (K, 2)", fits).double()
 
 
 def _picture(tips: dict[str, Array]) -> Array:

@@ -30,7 +30,8 @@ class Settings:
         patterns: hatch the classes, so that they differ without colour.
         chosen: the class of errors, threshold and scores.
         scored: the mask that is scored: "prediction", "second" or "drawing".
-        threshold: the chosen class is where its probability in 255ths is at least this; None: where the mask says so.
+        threshold: of the prediction; the chosen class is where its probability in 255ths is at least this. None: where
+            the mask says so.
         tool: what dragging does: "look", "brush" or "eraser".
         brush: width in pixels.
         order: of the thumbnails, of ORDERS.
@@ -90,7 +91,7 @@ def outline(mask: Array) -> Array:
 
 def answer(masks: Masks, settings: Settings, probabilities: Array | None = None) -> Array:
     """Where the scored mask, or the thresholded probability, says the chosen class; bool (H, W)."""
-    if settings.threshold is None:
+    if settings.threshold is None or settings.scored != "prediction":
         return masks[settings.scored] == settings.chosen
     height, width = next(iter(masks.values())).shape
     half = probabilities[settings.chosen] >= settings.threshold  # of 2×2 pixels

@@ -9,7 +9,7 @@ from numpy import ndarray as Array
 
 from mtl_course.errors import CourseError
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, strip
+from mtl_course.widgets.base import Viewer, class_ids, look, module, strip
 from mtl_course.widgets.explorer import Pictures, pack, unpacked
 
 
@@ -32,7 +32,7 @@ class EpochScrubber(Viewer):
         CourseError: if sizes, dtypes, class ids or counts do not fit; nothing is sent then.
     """
 
-    script = "scrubber.js"
+    _esm = module("scrubber.js")
 
     def __init__(
         self,
@@ -49,13 +49,15 @@ class EpochScrubber(Viewer):
         counts = {len(images), len(truth), len(predictions), len(images if names is None else names)}
         if len(counts) != 1 or not len(images) or not 1 <= len(classes) <= 255 or not len(predictions[0]):
             raise CourseError("expected are as many truths and predictions as pictures, classes, and an epoch or more")
-        steps = [int(epoch) for epoch in (range(len(predictions[0])) if epochs is None else epochs)]
+        steps = [*(range(len(predictions[0])) if epochs is None else epochs)]
+        if [*map(int, steps)] != sorted(set(steps)):
+            raise CourseError(f"epochs should be whole numbers, each larger than the one before, not {steps}")
         lengths = {"epochs": steps, **(scores or {})} | {f"predictions {k}": one for k, one in enumerate(predictions)}
         for name, values in lengths.items():
             if len(values) != len(steps):
                 raise CourseError(f"{name} has {len(values)} entries, and there are {len(steps)} epochs")
         curves = {name: [float(v) if np.isfinite(v) else None for v in one] for name, one in (scores or {}).items()}
-        data = {"look": look(classes), "epochs": steps, "scores": curves, "title": title, "samples": []}
+        data = {"look": look(classes), "epochs": [*map(int, steps)], "scores": curves, "title": title, "samples": []}
         for number, name in enumerate(names or range(len(images))):
             one = pack(number, images[number], classes, {"names": name, "truth": truth[number]})
             where, shape = f"predictions of picture {number}", (one["height"], one["width"])

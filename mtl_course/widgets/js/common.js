@@ -2,7 +2,7 @@
 
 const IGNORE = 255, HIT = 1, FALSE_ALARM = 2, MISS = 3;  // see render.py
 const ERROR_COLORS = ["", "#009e73", "#e69f00", "#8c00ff"];
-const ERROR_NAMES = ["", "true positive", "false positive", "false negative"];
+const ERROR_NAMES = ["", "found (true positive)", "false alarm (false positive)", "missed (false negative)"];
 const FOCUSABLE = ["INPUT", "SELECT", "BUTTON"];
 
 /** An element. Children that are texts stay texts: nothing is ever read as HTML. */
@@ -131,14 +131,18 @@ const half = (sample, value, x, y) => {
   return (value * rows + (y >> 1)) * columns + (x >> 1);
 };
 
+/** Whether the threshold counts: the probabilities are those of the prediction. */
+const thresholds = s => s.threshold !== null && s.scored === "prediction";
+
 /** The chosen class where the scored mask, or the thresholded probability, says it; IGNORE elsewhere. */
 function answer(sample, s) {
   const { width, height, probabilities } = sample, mask = sample[s.scored], chosen = s.chosen;
   const values = new Uint8Array(width * height).fill(IGNORE);
-  if (s.threshold === null ? !mask : !probabilities) return values;
+  const byMask = !thresholds(s);
+  if (byMask ? !mask : !probabilities) return values;
   for (let y = 0, i = 0; y < height; y++)
     for (let x = 0; x < width; x++, i++)
-      if (s.threshold === null ? mask[i] === chosen : probabilities[half(sample, chosen, x, y)] >= s.threshold) values[i] = chosen;
+      if (byMask ? mask[i] === chosen : probabilities[half(sample, chosen, x, y)] >= s.threshold) values[i] = chosen;
   return values;
 }
 

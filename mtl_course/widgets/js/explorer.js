@@ -43,23 +43,25 @@ function render({ model, el }) {
              y: inside((event.clientY - box.top) / box.height, sample.height) };
   };
   stage.addEventListener("pointerdown", event => {
-    if (event.button) return;
+    if (event.button || dragged) return;  // the first finger, the first button
     stage.setPointerCapture(event.pointerId);
     const tool = event.target === divider ? "divider" : get().tool;
-    dragged = { tool, picture: get().sample, ...pixelAt(event), clientX: event.clientX, clientY: event.clientY, start: { ...view } };
+    dragged = { tool, pointer: event.pointerId, picture: get().sample, ...pixelAt(event), clientX: event.clientX, clientY: event.clientY, start: { ...view } };
     if (tool === "brush" || tool === "eraser") stroke(dragged, dragged);
   });
   stage.addEventListener("pointermove", event => {
     const at = pixelAt(event);
+    if (dragged && dragged.pointer !== event.pointerId) return;
     if (!dragged || dragged.picture !== get().sample) return moveTo(at);
-    if (dragged.tool === "divider") return set({ split: Math.round(100 * at.x / (sample.width - 1)) });
+    if (dragged.tool === "divider") return set({ split: Math.round(100 * at.x / Math.max(1, sample.width - 1)) });
     if (dragged.tool === "look") return place({ ...view, left: dragged.start.left + event.clientX - dragged.clientX,
                                                 top: dragged.start.top + event.clientY - dragged.clientY });
     stroke(dragged, at);
     Object.assign(dragged, at);
     moveTo(at);
   });
-  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, () => {
+  for (const end of ["pointerup", "pointercancel"]) stage.addEventListener(end, event => {
+    if (dragged?.pointer !== event.pointerId) return;
     if (dragged?.tool === "brush" || dragged?.tool === "eraser") keepDrawing(dragged.picture);
     dragged = null;
   });
@@ -70,10 +72,11 @@ function render({ model, el }) {
   }, { passive: false });
 
   function press(event) {
+    if (event.ctrlKey || event.altKey || event.metaKey) return;  // the browser's own
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const by = event.shiftKey ? 10 : 1;
     if (steps) moveTo({ x: cursor.x + by * steps[0], y: cursor.y + by * steps[1] }, true);
-    else if (event.key === " " && get().tool !== "look") { stroke(cursor, cursor); keepDrawing(); }
+    else if (event.key === " ") { if (get().tool !== "look") { stroke(cursor, cursor); keepDrawing(); } }
     else if (event.key === "+" || event.key === "=") zoomBy(2);
     else if (event.key === "-") zoomBy(0.5);
     else if (event.key === "0") place({ zoom: 1, left: 0, top: 0 });
@@ -89,6 +92,7 @@ function render({ model, el }) {
     view.zoom = Math.min(32, Math.max(1, zoom));
     view.left = Math.min(0, Math.max(width - width * view.zoom, left));
     view.top = Math.min(0, Math.max(height - height * view.zoom, top));
+    stage.style.setProperty("--mtl-zoom", view.zoom);  // divider and cursor stay thin
     stage.style.transform = `translate(${view.left}px, ${view.top}px) scale(${view.zoom})`;
   }
 
@@ -174,8 +178,10 @@ function render({ model, el }) {
       "worst IoU of the class": k => ofClass(counts(k, judged(s)), s.chosen, known).iou,
       "most of the class": k => -ofClass(counts(k, judged(s)), s.chosen, known).truth,
     }[s.order];
+    marks.forEach(one => { one.textContent = ""; });
     if (!value) return kept;
     const values = new Map(kept.map(k => [k, canJudge(k, s) ? value(k) : NaN]));
+    kept.forEach(k => { marks[k].textContent = Number.isNaN(values.get(k)) ? "–" : number(Math.abs(values.get(k)), 2); });
     const last = k => Number.isNaN(values.get(k)) ? Infinity : values.get(k);
     return kept.sort((a, b) => last(a) - last(b) || a - b);
   }
@@ -188,6 +194,7 @@ function render({ model, el }) {
     step(by ?? end);
   } });
   const id = `mtl-list-${++named}-${Math.random().toString(36).slice(2)}`;
+  const marks = samples.map(() => h("small", {}));  // what the order goes by
   const thumbnails = samples.map((one, k) => {
     const scale = Math.max(one.width, one.height) / 48;
     const small = h("canvas", { width: Math.ceil(one.width / scale), height: Math.ceil(one.height / scale), "aria-hidden": "true" });
@@ -199,7 +206,7 @@ function render({ model, el }) {
       }
     put(small, rgba);
     return h("div", { role: "option", id: `${id}-${k}`, class: "mtl-thumb", onclick: () => set({ sample: k }) },
-      small, h("span", {}, one.name));
+      small, h("span", {}, one.name), marks[k]);
   });
   const overall = h("output", { class: "mtl-said" });
   let arranged = null, seen = null, shownOrder = [];
@@ -223,7 +230,7 @@ function render({ model, el }) {
 
   function arrange(s) {
     const key = JSON.stringify([s.order, s.chosen, s.true, s.predicted, judged(s)]);
-    const moved = key !== arranged || s.sample !== seen;
+    const moved = s.sample !== seen, sorted = arranged !== null && key !== arranged;
     seen = s.sample;
     if (key !== arranged) {
       arranged = key;
@@ -236,7 +243,8 @@ function render({ model, el }) {
     if (shownOrder.includes(s.sample)) list.setAttribute("aria-activedescendant", `${id}-${s.sample}`);
     else list.removeAttribute("aria-activedescendant");
     const chosen = thumbnails[s.sample];
-    if (moved && chosen.parentNode) list.scrollLeft = chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2 + 30;
+    if (sorted) list.scrollLeft = 0;
+    else if (moved && chosen.parentNode) list.scrollLeft = chosen.offsetLeft - list.offsetLeft - list.clientWidth / 2 + 30;
   }
 
   // ---- legend ----
@@ -252,13 +260,14 @@ function render({ model, el }) {
       h("th", { scope: "row" }, color, name), ...cells);
     return { row, cells };
   });
-  const heads = ["show", "class", "name", "truth", "answer", "IoU"];
+  const column = h("span", {}, "answer"), heads = ["show", "class", "name", "truth", column, "IoU"];
   const legend = h("table", { class: "mtl-legend" }, h("caption", {}, "Classes: share of pixels, IoU in this picture"),
     h("thead", {}, h("tr", {}, ...heads.map(text => h("th", { scope: "col" }, text)))),
     h("tbody", {}, ...rows.map(one => one.row)));
   let filled = null;
 
   function fillLegend(s) {
+    column.textContent = titles[s.scored];
     const key = `${s.sample} ${s.scored}`;
     if (key === filled && s.scored !== "drawing") return;
     filled = key;
@@ -292,6 +301,7 @@ function render({ model, el }) {
     picture.setAttribute("aria-label", `${sample.name}: ${shows}. Arrow keys move the cursor, + and − zoom, [ and ] change the picture, space draws.`);
     divider.style.display = s.right === null ? "none" : "block";
     divider.style.left = `${100 * Math.floor((sample.width * s.split + 50) / 100) / sample.width}%`;
+    stage.style.touchAction = view.zoom === 1 && s.tool === "look" ? "pan-y" : "none";
     arrange(s);
     fillLegend(s);
     tell();
@@ -299,7 +309,7 @@ function render({ model, el }) {
   }
 
   function judge(s) {
-    const who = s.threshold === null ? titles[s.scored] : `P ≥ ${(s.threshold / 255).toFixed(2)}`;
+    const who = !thresholds(s) ? titles[s.scored] : `P ≥ ${(s.threshold / 255).toFixed(2)}, at half the resolution`;
     if (!sample.truth) {
       const share = answer(sample, s).reduce((n, v) => n + (v === s.chosen), 0) / (sample.width * sample.height);
       const told = sample.probabilities ? `${look.classes[s.chosen]}, ${who}: ${percent(share)} of the pixels; ` : "";
@@ -315,10 +325,10 @@ function render({ model, el }) {
 
   const threshold = has("probabilities") ? [bound.slider("threshold", "threshold on P(class)", {
     min: 0, max: 256, read: s => s.threshold === null ? 0 : s.threshold, write: v => ({ threshold: v || null }),
-    format: (v, s) => s.threshold === null ? "off" : (v / 255).toFixed(2),
+    format: (v, s) => s.threshold === null ? "off" : v > 255 ? "never" : (v / 255).toFixed(2),
   })] : [];
   const save = button("save as PNG", () => picture.toBlob(blob => {
-    const link = h("a", { href: URL.createObjectURL(blob), download: `${sample.name.replace(/[^\p{L}\p{N}._-]+/gu, "_")}.png` });
+    const link = h("a", { href: URL.createObjectURL(blob), download: `${sample.name.replace(/\.(png|jpe?g)$/i, "").replace(/[^\p{L}\p{N}._-]+/gu, "_")}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }));

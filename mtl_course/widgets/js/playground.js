@@ -90,7 +90,7 @@ function alphas([g, k]) {
 }
 
 // ---- the picture: SVG, one unit = 80 pixels, y upwards ----
-const ROOM = 3, UNIT = 80, COLORS = ["#0072b2", "#d55e00", "#009e73"], THIRD = [0.5, -1];
+const ROOM = 3, UNIT = 80, COLORS = ["#0072b2", "#d55e00", "#009e73"], THIRD = [-1, -0.3];
 const SMALL = 1e-9;  // inner products below this share of the lengths are rounding
 
 function svg(tag, attributes = {}, ...children) {
@@ -234,7 +234,7 @@ function render({ model, el }) {
   const group = `mtl-rule-${Math.random().toString(36).slice(2)}`;
   const rows = Object.keys(RULES).map(name => {
     const radio = h("input", { type: "radio", name: group, "aria-label": `rule ${name}`, onchange: () => set({ rule: name }) });
-    const cells = [0, 1, 2].map(() => h("td", {})), mark = h("span", { "aria-hidden": "true" });
+    const cells = [0, 1, 2, 3].map(() => h("td", {})), mark = h("span", { "aria-hidden": "true" });
     const row = h("tr", { onclick: () => set({ rule: name }) }, h("td", {}, radio), h("th", { scope: "row" }, mark, name), ...cells);
     bound.on(s => {
       radio.checked = s.rule === name;
@@ -244,7 +244,7 @@ function render({ model, el }) {
     return { name, cells };
   });
   const table = h("table", { class: "mtl-legend mtl-rules" }, h("caption", {}, "All rules; the marked one is drawn"),
-    h("thead", {}, h("tr", {}, ...["draw", "rule", "α", "‖d‖", "gᵢ·d < 0"].map(text => h("th", { scope: "col" }, text)))),
+    h("thead", {}, h("tr", {}, ...["draw", "rule", "α", "‖d‖", "angle", "gᵢ·d < 0"].map(text => h("th", { scope: "col" }, text)))),
     h("tbody", {}, ...rows.map(({ name, cells }) => cells[0].parentNode)));
   const said = h("output", { class: "mtl-said", "aria-live": "polite" });
   const result = h("output", { class: "mtl-result", "aria-live": "polite" });
@@ -256,17 +256,18 @@ function render({ model, el }) {
       const alpha = answers?.[name], one = Array.isArray(alpha) ? step(gradients, alpha) : null;
       cells[0].textContent = one ? alpha.map(x => number(x, 3)).join(", ") : answers ? "not defined" : "?";
       cells[1].textContent = one ? number(length(one.d), 3) : "–";
-      cells[2].textContent = one ? (one.harmed.length ? `task ${one.harmed.map(k => k + 1).join(", ")}` : "none") : "–";
+      cells[2].textContent = one && length(one.d) ? `${number(Math.atan2(one.d[1], one.d[0]) * 180 / Math.PI, 0)}°` : "–";
+      cells[3].textContent = one ? (one.harmed.length ? `task ${one.harmed.map(k => k + 1).join(", ")}` : "none") : "–";
     }
     plane.replaceChildren(grid, region(gradients),
       ...gradients.map((g, k) => arrow(k, g, found?.harmed.includes(k), k === s.chosen)), ...(found ? [direction(found.d, s.unit)] : []));
     const pairs = gradients.flatMap((g, i) => gradients.slice(i + 1).map((k, j) => [i, i + 1 + j, dot(g, k), length(g) * length(k)]));
-    said.textContent = pairs.map(([i, j, product, sizes]) => `cos(g${below(i)}, g${below(j)}) = ${number(product / sizes, 2)}`
+    said.textContent = gradients.map((g, k) => `g${below(k)} = ${vector(g)}`).join(", ") + "; " + pairs.map(([i, j, product, sizes]) => `cos(g${below(i)}, g${below(j)}) = ${number(product / sizes, 2)}`
       + (product < -SMALL * sizes ? ": in conflict" : "")).join("; ");
     result.textContent = !answers ? WAIT : !found ? alpha ?? "this rule is not known to Python"
       : `${s.rule}: d = ${vector(found.d)}, ‖d‖ = ${number(length(found.d), 2)}, `
         + `${found.along.map((x, k) => `g${below(k)}·d = ${number(x, 2)}`).join(", ")}: ${blame(found.harmed)}`;
-    plane.setAttribute("aria-label", `${gradients.map((g, k) => `g${below(k)} = ${vector(g)}`).join(", ")}. ${said.textContent}. `
+    plane.setAttribute("aria-label", `${said.textContent}. `
       + `Arrow keys move the tip of g${below(s.chosen)}, with Shift in large steps; 1, 2, 3 choose a gradient.`);
   }
 
