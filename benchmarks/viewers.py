@@ -41,11 +41,12 @@ def show(opacity):
     plt.show()"""
 FIFTY = "fifty = made(50, 512)"
 OPEN = "widgets.MaskExplorer(fifty[0], fifty[1], probabilities=fifty[2], classes=classes, title='fifty')"
-# The time of the key itself (event.timeStamp) to the end of the repaint, and to the frame that shows it.
+# The time of the key itself (event.timeStamp) to the end of all that the key does in the page, the canvas repainted and
+# its pixels readable (getImageData waits for them), and to the frame that shows it.
 WATCH = """() => {
     window.times = [];
-    let pressed = null;
-    document.addEventListener('keydown', event => { pressed = event.timeStamp; }, true);
+    let pressed = null, canvas = null;
+    document.addEventListener('keydown', event => { pressed = event.timeStamp; canvas = null; }, true);
     const done = () => {
         if (pressed === null) return;
         const start = pressed, repainted = performance.now();
@@ -55,11 +56,8 @@ WATCH = """() => {
             channel.port2.postMessage(0); });
     };
     const put = CanvasRenderingContext2D.prototype.putImageData;
-    CanvasRenderingContext2D.prototype.putImageData = function (...all) {
-        put.apply(this, all);
-        this.getImageData(0, 0, 1, 1);
-        done();
-    };
+    CanvasRenderingContext2D.prototype.putImageData = function (...all) { put.apply(this, all); canvas = this; };
+    document.addEventListener('input', () => { if (canvas) { canvas.getImageData(0, 0, 1, 1); done(); } });
     new MutationObserver(changes => { for (const change of changes) for (const node of change.addedNodes)
         node.querySelectorAll?.('img').forEach(img => img.decode().then(done)); })
         .observe(document.body, { childList: true, subtree: true });
@@ -85,7 +83,7 @@ def row(what: str, times: list[list[float]]) -> dict[str, object]:
     return {
         "control": what,
         "keys seen": len(times),
-        "to repaint, median ms": f"{statistics.median(repaint):.1f}",
+        "to the repainted canvas, median ms": f"{statistics.median(repaint):.1f}",
         "95 %": f"{late:.1f}",
         "to the next frame, median ms": f"{statistics.median(frame):.1f}",
     }
@@ -114,11 +112,11 @@ def latency(browser, lab) -> list[dict[str, object]]:
 
 
 def memory(page) -> float:
-    """Megabytes of the page's process after its garbage is collected."""
+    """Megabytes of the browser's page processes after the garbage is collected."""
     page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
     page.wait_for_timeout(1000)
-    renderers = [one for one in psutil.process_iter(["cmdline"]) if "--type=renderer" in (one.info["cmdline"] or [])]
-    return max(one.memory_info().rss for one in renderers) / 1e6
+    ours = psutil.Process().children(recursive=True)  # of all processes of this browser, as others may run
+    return sum(one.memory_info().rss for one in ours if "--type=renderer" in one.cmdline()) / 1e6
 
 
 def open_fifty(page, lab, listen: bool) -> tuple[float, float, int]:

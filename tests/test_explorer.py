@@ -42,7 +42,7 @@ def made(count=3, height=19, width=26, classes=CLASSES, seed=0, **options):
 
 def test_a_sample_comes_back_as_it_was_given():
     explorer = made()
-    image, masks, probabilities = unpacked(explorer.data["samples"][1])
+    image, masks, probabilities = unpacked(explorer.samples[1])
     assert image.shape == (19, 26, 3) and probabilities.shape == (7, 10, 13)
     assert set(masks) == {"truth", "prediction", "second"} and (masks["truth"] == 255).any()
 
@@ -50,7 +50,7 @@ def test_a_sample_comes_back_as_it_was_given():
 def test_probabilities_are_bytes_of_the_mean_of_four_pixels():
     values = torch.rand(1, 2, 5, 4)
     explorer = MaskExplorer(torch.zeros(1, 3, 5, 4), probabilities=values, classes=("a", "b"))
-    _, masks, sent = unpacked(explorer.data["samples"][0])
+    _, masks, sent = unpacked(explorer.samples[0])
     assert sent[1, 0, 1] == round(values[0, 1, 0:2, 2:4].mean().item() * 255)
     assert sent[1, 2, 0] == round(values[0, 1, 4:5, 0:2].mean().item() * 255), "the last row has no partner"
     assert (masks["prediction"] == values[0].argmax(0).numpy()).all(), "the classes are those of the full size"
@@ -60,7 +60,7 @@ def test_every_byte_is_sent_once():
     count, height, width = 3, 20, 30
     explorer = made(count, height, width)
     state = explorer.get_state()
-    sent = sum(len(one) for sample in state["data"]["samples"] for one in sample.values() if isinstance(one, bytes))
+    sent = sum(len(part) for sample in state["data"]["samples"] for part in sample["parts"].values())
     assert sent == count * (height * width * (3 + 1 + 1 + 1) + 7 * height // 2 * width // 2)
     assert not [name for name, value in state.items() if isinstance(value, bytes)]
 
@@ -69,7 +69,7 @@ def test_pictures_may_differ_in_size_and_lack_a_truth():
     images = [torch.zeros(3, 8, 9), np.zeros((3, 5, 4), np.uint8)]
     masks = [torch.zeros(8, 9, dtype=torch.int64), np.ones((5, 4), np.uint8)]
     explorer = MaskExplorer(images, prediction=masks, classes=("a", "b"), names=("one", "two"))
-    assert [one["name"] for one in explorer.data["samples"]] == ["one", "two"]
+    assert [one["name"] for one in explorer.samples] == ["one", "two"]
     assert explorer.settings["left"] == explorer.settings["scored"] == "prediction"
     assert explorer.painted(sample=1).shape == (5, 4, 3)
 
@@ -118,9 +118,9 @@ def test_tensors_of_a_model_are_taken_as_they_are():
     likely = torch.rand(1, 2, 4, 4, requires_grad=True).softmax(1)
     images = torch.rand(1, 3, 4, 4, dtype=torch.float64, requires_grad=True).transpose(2, 3)
     for kind in (torch.bfloat16, torch.float16, torch.float64):
-        sample = MaskExplorer(images, probabilities=likely.to(kind), classes=("a", "b")).data["samples"][0]
+        sample = MaskExplorer(images, probabilities=likely.to(kind), classes=("a", "b")).samples[0]["parts"]
         assert len(sample["probabilities"]) == 2 * 2 * 2
-    bits = MaskExplorer(images, torch.ones(1, 4, 4, dtype=torch.bool), classes=("a", "b")).data["samples"][0]["truth"]
+    bits = MaskExplorer(images, torch.ones(1, 4, 4, dtype=torch.bool), classes=("a", "b")).samples[0]["parts"]["truth"]
     assert bits == bytes([1]) * 16
 
 
@@ -168,7 +168,7 @@ def test_errors_and_scores_by_hand():
 
 def test_scores_equal_those_of_the_metrics():
     explorer = made(1)
-    _, masks, _ = unpacked(explorer.data["samples"][0])
+    _, masks, _ = unpacked(explorer.samples[0])
     metric = SegmentationScores(CLASSES)
     metric.update(torch.tensor(masks["prediction"][None]).long(), torch.tensor(masks["truth"][None]).long())
     computed = metric.compute()
@@ -196,7 +196,7 @@ def test_opacity_goes_from_the_picture_to_the_colour(opacity, outline, patterns)
 
 def test_switched_off_classes_and_outlines_leave_the_picture():
     explorer = made(1, left="truth", opacity=100)
-    image, masks, _ = unpacked(explorer.data["samples"][0])
+    image, masks, _ = unpacked(explorer.samples[0])
     drawn = explorer.painted(visible=(False, True, *[False] * 6))
     assert ((drawn != image).any(2) <= (masks["truth"] == 1)).all()
     inside = ~render.outline(masks["truth"])
@@ -249,7 +249,7 @@ def test_canvas_equals_the_reference_pixel_for_pixel(page, tmp_path, height, wid
         canvas = canvas_pixels(page)
         assert (canvas[..., 3] == 255).all()
         assert (canvas[..., :3] == explorer.painted()).all(), now
-        _, masks, probabilities = unpacked(explorer.data["samples"][now["sample"]])
+        _, masks, probabilities = unpacked(explorer.samples[now["sample"]])
         masks["drawing"] = explorer.drawing(now["sample"])
         chosen = render.Settings(**now)
         kinds = render.errors(masks["truth"], render.answer(masks, chosen, probabilities), now["chosen"])
@@ -348,7 +348,7 @@ def test_legend_switches_and_chooses_classes(page, opened):
     assert settings(page)["chosen"] == 2 and page.locator(".mtl-result").inner_text().startswith("cow,")
     page.keyboard.press("ArrowDown")
     assert settings(page)["chosen"] == 3
-    _, masks, _ = unpacked(opened.data["samples"][0])
+    _, masks, _ = unpacked(opened.samples[0])
     row = page.locator(".mtl-legend tbody tr").nth(3).locator("td").all_inner_texts()
     share = [(masks[name] == 3).mean() for name in ("truth", "prediction")]
     assert row[-3:-1] == [f"{100 * one:.1f} %" for one in share]
@@ -358,7 +358,7 @@ def test_legend_switches_and_chooses_classes(page, opened):
 
 @pytest.mark.browser
 def test_cursor_by_key_and_by_mouse_reads_the_pixel(page, opened):
-    image, masks, probabilities = unpacked(opened.data["samples"][0])
+    image, masks, probabilities = unpacked(opened.samples[0])
     canvas, said = page.locator(".mtl-canvas"), page.locator(".mtl-said").last
     canvas.focus()
     for key in ["ArrowRight"] * 3 + ["Shift+ArrowDown", "ArrowUp", "ArrowLeft"]:
@@ -457,7 +457,7 @@ def test_divider_is_dragged(page, opened):
     columns = (48 * settings(page)["split"] + 50) // 100
     line = page.locator(".mtl-divider").bounding_box()
     assert line["x"] + line["width"] / 2 == pytest.approx(canvas["x"] + canvas["width"] * columns / 48, abs=1.5)
-    _, masks, _ = unpacked(opened.data["samples"][0])
+    _, masks, _ = unpacked(opened.samples[0])
     opened.settings = settings(page)
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
 
@@ -484,7 +484,7 @@ def test_brush_and_eraser_by_key_and_by_mouse(page, opened):
     canvas.focus()
     page.keyboard.press("Space")
     assert (drawing(page)[30] == 255).all()
-    _, masks, _ = unpacked(opened.data["samples"][0])
+    _, masks, _ = unpacked(opened.samples[0])
     opened.drawings, opened.settings = {"0": drawing(page).tobytes()}, settings(page)
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
     score = render.scores(render.errors(masks["truth"], drawing(page) == 3, 3))["iou"]
@@ -517,7 +517,7 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
     def shown():
         return [int(text.split()[-1]) for text in page.locator(".mtl-thumb span").all_inner_texts()]
 
-    masks = [unpacked(one)[1] for one in opened.data["samples"]]
+    masks = [unpacked(one)[1] for one in opened.samples]
 
     def iou(k, c):
         kinds = render.errors(masks[k]["truth"], masks[k]["prediction"] == c, c)
@@ -568,7 +568,7 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
     page.keyboard.press("[")
     assert settings(page)["sample"] == 1
-    for k, one in enumerate(opened.data["samples"]):
+    for k, one in enumerate(opened.samples):
         small = page.evaluate(PIXELS, f".mtl-thumb:nth-child({k + 1}) canvas")[2][:3]
         assert small == list(unpacked(one)[0][0, 0]), "each thumbnail begins with its picture's first pixel"
 

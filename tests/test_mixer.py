@@ -73,9 +73,9 @@ def test_bad_input_is_refused(told):
 
 def test_numbers_that_are_not_finite_are_refused():
     for bad in (torch.full((3, 1, 2, 2), torch.nan), torch.full((3, 1, 2, 2), torch.inf)):
-        with pytest.raises(CourseError, match="outputs holds NaN or infinity"):
+        with pytest.raises(CourseError, match="outputs should be finite numbers"):
             AlphaMixer(bad, torch.ones(1, 2, 2), labels="abc")
-    with pytest.raises(CourseError, match=r"outputs should be \(N, B, H, W\)"):
+    with pytest.raises(CourseError, match=r"outputs should be finite numbers \(N, B, H, W\)"):
         AlphaMixer(torch.ones(3, 4), torch.ones(4), labels="abc")
 
 

@@ -143,7 +143,10 @@ def test_tip_by_mouse(opened):
     tips = opened.locator(".mtl-tip")
     assert tips.nth(0).locator("line").get_attribute("stroke-dasharray") and "harmed" in tips.nth(0).inner_html()
     assert not tips.nth(1).locator("line").get_attribute("stroke-dasharray")
-    assert opened.locator(".mtl-said").inner_text() == "cos(g₁, g₂) = −0.99: in conflict"
+    assert (
+        opened.locator(".mtl-said").inner_text()
+        == "g₁ = (1.00, 0.00), g₂ = (−2.00, 0.30); cos(g₁, g₂) = −0.99: in conflict"
+    )
 
 
 @pytest.mark.browser
@@ -171,7 +174,7 @@ def test_rule_and_table(opened, way):
     assert opened.evaluate(SETTINGS)["rule"] == "pcgrad"
     assert result(opened).startswith("pcgrad: d = (0.80, 1.40), ‖d‖ = 1.61")
     cells = opened.locator(".mtl-chosen").inner_text().split("\t")
-    assert [cell.strip() for cell in cells][1:] == ["▶ pcgrad", "1.500, 1.400", "1.612", "none"]
+    assert [cell.strip() for cell in cells][1:] == ["▶ pcgrad", "1.500, 1.400", "1.612", "60°", "none"]
     assert opened.locator(".mtl-rules tbody tr").count() == 10
 
 
@@ -188,7 +191,9 @@ def test_length_keeps_the_direction(opened, way):
         opened.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + box["height"] / 2)
     g = np.array(opened.evaluate(SETTINGS)["gradients"][1])
     assert np.hypot(*g) > 1.13 and g[1] == pytest.approx(-2 * g[0])
-    assert opened.locator(".mtl-said").inner_text() == "cos(g₁, g₂) = −0.45: in conflict", "only the scale moved"
+    assert opened.locator(".mtl-said").inner_text().endswith("; cos(g₁, g₂) = −0.45: in conflict"), (
+        "only the scale moved"
+    )
 
 
 @pytest.mark.browser
@@ -226,8 +231,13 @@ def test_three_gradients_wait_for_a_kernel_and_show_its_answer(opened):
     assert len(asked) == 3 and "running kernel" in result(opened)
     answers = {"gradients": asked, "rules": alphas(asked)}
     opened.evaluate("answers => model.set('answers', answers)", answers)  # as Python's observer does
-    assert result(opened).startswith("equal: d = (1.00, 0.00)")
+    assert result(opened).startswith("equal: d = (1.30, 0.40)")
     opened.get_by_label("rule nash").click()
+    assert result(opened).startswith("nash: d =")
+    opposite = [*asked[:2], [0.5, -1]]
+    opened.evaluate("g => model.set('settings', {...model.get('settings'), gradients: g})", opposite)
+    answers = {"gradients": opposite, "rules": alphas(opposite)}
+    opened.evaluate("answers => model.set('answers', answers)", answers)
     assert result(opened) == answers["rules"]["nash"]
     select.select_option("2")
     assert len(opened.evaluate(SETTINGS)["gradients"]) == 2 and result(opened).startswith("nash: d =")
@@ -250,9 +260,9 @@ def test_a_running_kernel_answers_three_gradients(page, lab):
     root = page.locator(".jp-NotebookPanel:visible .mtl-viewer")
     root.get_by_label("gradients", exact=True).select_option("3")
     root.locator(".mtl-plane").focus()
-    for key in ("3", "Shift+ArrowLeft", "ArrowDown"):  # g₃ = (0, -1.05)
+    for key in ("3", "Shift+ArrowLeft", "ArrowDown"):  # g₃ = (0.3, -0.65)
         page.keyboard.press(key)
-    alpha = alphas([[1, 0], [-0.5, 1], [0, -1.05]])["upgrad"]
+    alpha = alphas([[1, 0], [-0.5, 1], [0.3, -0.65]])["upgrad"]
     cell = root.locator(".mtl-chosen").get_by_text(", ".join(f"{a:.3f}" for a in alpha))
     cell.wait_for(timeout=20_000)
     assert root.locator(".mtl-result").inner_text().startswith("upgrad: d = ")

@@ -71,8 +71,8 @@ def test_the_pictures_of_the_run(run):
     batch = data.stack(range(3))
     with torch.no_grad():
         logits = model.eval()(batch["image"])["semantic"]
-    assert len(shown.data["samples"]) == 3 and shown.data["look"]["classes"] == [*data.tasks["semantic"].classes]
-    for k, one in enumerate(shown.data["samples"]):
+    assert len(shown.samples) == 3 and shown.data["look"]["classes"] == [*data.tasks["semantic"].classes]
+    for k, one in enumerate(shown.samples):
         image, masks, probabilities = unpacked(one)
         assert np.abs(image / 255 - batch["image"][k].permute(1, 2, 0).numpy()).max() <= 0.5 / 255 + 1e-6
         assert (masks["truth"] == batch["semantic"][k].numpy()).all()
@@ -87,11 +87,11 @@ def test_a_task_of_two_classes_has_two_probabilities(run):
     model, data = opened(arguments)
     with torch.no_grad():
         yes = model.eval()(data.stack([0])["image"])["foreground"].sigmoid()
-    _, masks, (no_sent, yes_sent) = unpacked(shown.data["samples"][0])
+    _, masks, (no_sent, yes_sent) = unpacked(shown.samples[0])
     assert np.abs(no_sent.astype(int) + yes_sent - 255).max() <= 1
     assert np.abs(yes_sent / 255 - torch.nn.functional.avg_pool2d(yes, 2)[0, 0].numpy()).max() < 0.003
     assert (masks["prediction"] == (yes[0, 0] > 0.5).numpy()).all()
-    assert (masks["truth"] != unpacked(explorer(run, "--task", "foreground")[0].data["samples"][0])[1]["truth"]).any()
+    assert (masks["truth"] != unpacked(explorer(run, "--task", "foreground")[0].samples[0])[1]["truth"]).any()
 
 
 @pytest.mark.parametrize("form", ["folder", "file"])

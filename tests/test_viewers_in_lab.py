@@ -11,7 +11,7 @@ import pytest
 import torch
 from lab_fixture import KERNEL_IS_READY, open_lesson, run_all, write_notebook
 from nbconvert import HTMLExporter
-from viewer_fixture import axe, watch
+from viewer_fixture import axe, canvas_pixels, watch
 
 from mtl_course.widgets import MaskExplorer
 
@@ -25,7 +25,8 @@ images = torch.rand(4, 3, 48, 48, generator=draw)
 logits = 2.0 * torch.nn.functional.one_hot(truth, 3).movedim(-1, 1) + torch.randn(4, 3, 48, 48, generator=draw)
 """
 VIEWERS = {
-    "explorer": "explorer = widgets.MaskExplorer(images, truth, probabilities=logits.softmax(1),\n"
+    "explorer": "widgets.MaskExplorer.at_first = 30_000  # two of the pictures; the others are asked for\n"
+    "explorer = widgets.MaskExplorer(images, truth, probabilities=logits.softmax(1),\n"
     "    classes=('background', 'cat', 'dog'), title='Random squares')\nexplorer",
     "mixer": "widgets.AlphaMixer(logits.movedim(1, 0)[:, :2], (truth == 1)[:2], labels=('a', 'b', 'c'), title='Mixer')",
     "playground": "widgets.GradientPlayground([[1, 0], [-0.5, 1], [0, -1]], title='Playground')",
@@ -94,6 +95,20 @@ def test_keys_reach_the_viewer_and_not_jupyterlab(notebook):
     page.wait_for_timeout(300)
     assert page.locator(".jp-Dialog").count() == 0
     assert page.locator(f"{PANEL} .jp-CodeCell").count() == 2 + len(VIEWERS)
+
+
+def test_pictures_that_did_not_come_at_first_are_asked_for(notebook):
+    root = viewer(notebook, "explorer")
+    root.get_by_label("order", exact=True).select_option(label="worst mIoU")
+    scores = root.locator(".mtl-thumb small")
+    notebook.wait_for_function(
+        "root => [...root.querySelectorAll('.mtl-thumb small')].every(one => Number(one.textContent) > 0)",
+        arg=root.element_handle(),
+        timeout=20_000,
+    )
+    assert scores.all_inner_texts() == sorted(scores.all_inner_texts()) and scores.count() == 4
+    root.locator(".mtl-thumb", has_text="3").last.click()
+    assert (canvas_pixels(notebook)[..., 3] == 255).all()
 
 
 def test_a_drawing_and_a_setting_come_back_to_python(notebook):

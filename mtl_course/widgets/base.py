@@ -41,6 +41,7 @@ class Viewer(anywidget.AnyWidget):
     """
 
     _css = source("viewer.css")
+    samples: Sequence[dict[str, Any]] = ()  # all pictures, where `data` holds those that come with the viewer
     data = traitlets.Dict().tag(sync=True)  # what is drawn, as numbers, texts and bytes; never changes
     settings = traitlets.Dict().tag(sync=True)  # where the controls stand; the browser writes it too
 
@@ -58,8 +59,10 @@ class Viewer(anywidget.AnyWidget):
         """
         own = set(self.class_trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names(sync=True))
         state = {name: getattr(self, name) for name in own if name[0] != "_"}
+        plain = lambda x: {"base64": _text(x)} if isinstance(x, bytes | memoryview) else int(x)  # noqa: E731
+        state["data"] = self.data | ({"samples": self.samples} if self.samples else {})
         parts = {"TITLE": html.escape(title or self.data["title"]), "STYLE": self._css, "MODULE": _text(self._esm)}
-        parts["STATE"] = _text(json.dumps(state, default=lambda content: {"base64": _text(content)}))
+        parts["STATE"] = _text(json.dumps(state, default=plain))
         page = re.sub(r"\{\{([A-Z]+)\}\}", lambda name: parts[name[1]], source("page.html"))
         return write_whole(path, page.encode())
 
@@ -99,8 +102,7 @@ def strip(parts: Sequence[Array], room: int = 128) -> Array:
 
 
 def _png(picture: Array) -> str:
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    image = image.quantize(128, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    image = Image.fromarray(np.ascontiguousarray(picture)).quantize(128, Image.Quantize.FASTOCTREE, dither=0)
     image.save(out := io.BytesIO(), "png", optimize=True)
     return _text(out.getvalue())
 

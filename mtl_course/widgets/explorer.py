@@ -40,6 +40,7 @@ class MaskExplorer(Viewer):
     """
 
     _esm = module("explorer.js")
+    at_first = 16_000_000  # bytes that come with the viewer; the browser asks for the others, picture by picture
     drawings = traitlets.Dict().tag(sync=True)  # bytes by number of the picture, as the browser sends them
 
     def __init__(
@@ -59,25 +60,36 @@ class MaskExplorer(Viewer):
         if not 1 <= len(classes) <= 255 or not len(images):
             raise CourseError(f"expected are a picture or more and 1 to 255 classes, not {len(images)}, {len(classes)}")
         parts = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
-        given = {name: values for name, values in [*parts.items(), ("names", names)] if values is not None}
-        for name, values in given.items():
+        parts = {name: values for name, values in parts.items() if values is not None}
+        names = range(len(images)) if names is None else names
+        for name, values in [*parts.items(), ("names", names)]:
             if len(values) != len(images) or any(value is None for value in values):
                 raise CourseError(f"{name} are {len(values)} and the pictures {len(images)}: each needs its own")
-        every = [{name: values[k] for name, values in given.items()} for k in range(len(images))]
-        samples = [pack(k, image, classes, one) for k, (image, one) in enumerate(zip(images, every))]
+        given = [{part: values[k] for part, values in parts.items()} for k in range(len(images))]
+        self.samples = [pack(k, images[k], classes, given[k], name) for k, name in enumerate(names)]
+        chosen = _chosen(self.samples[0], classes, settings, len(images))
+        sizes = np.cumsum([sum(map(len, one["parts"].values())) for one in self.samples])
+        early = [k == chosen.sample or size <= self.at_first for k, size in enumerate(sizes)]
+        samples = [one if soon else one | {"parts": {}} for one, soon in zip(self.samples, early)]
         data = {"look": look(classes), "samples": samples, "names": [*map(str, models), "second model"], "title": title}
-        super().__init__(data=data, settings=asdict(_chosen(samples[0], classes, settings, len(samples))))
+        super().__init__(data=data, settings=asdict(chosen))
+        self.on_msg(self._more)
+
+    def _more(self, _: object, asked: dict[str, int], __: object) -> None:
+        """Send the bytes of a picture that the browser asks for."""
+        parts = self.samples[asked["sample"]]["parts"]
+        self.send({**asked, "parts": list(parts)}, list(parts.values()))
 
     def drawing(self, sample: int = 0) -> Array:
         """The mask drawn over a picture: class ids, 255 where nothing is drawn; uint8 (H, W)."""
-        one = self.data["samples"][sample]
+        one = self.samples[sample]
         drawn = self.drawings.get(str(sample), b"\xff" * (one["width"] * one["height"]))
         return np.frombuffer(bytes(drawn), np.uint8).reshape(one["height"], one["width"]).copy()
 
     def painted(self, **settings: Any) -> Array:
         """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
         now = replace(render.Settings(**self.settings), **settings)
-        image, masks, probabilities = unpacked(self.data["samples"][now.sample])
+        image, masks, probabilities = unpacked(self.samples[now.sample])
         masks["drawing"] = self.drawing(now.sample)
         return render.paint(image, masks, now, probabilities, self.data["look"]["colors"])
 
@@ -86,7 +98,7 @@ class MaskExplorer(Viewer):
         told = {"truth": "the truth", "prediction": self.data["names"][0], "second": self.data["names"][1]}
         frames = []
         now, colors = replace(render.Settings(**self.settings), right=None), self.data["look"]["colors"]
-        for one in self.data["samples"][:4]:
+        for one in self.samples[:4]:
             image, masks, probabilities = unpacked(one)
             views = ["picture", *masks]
             parts = [render.paint(image, masks, replace(now, left=view), probabilities, colors) for view in views]
@@ -97,56 +109,49 @@ class MaskExplorer(Viewer):
 
 def unpacked(sample: dict[str, Any]) -> tuple[Array, dict[str, Array], Array | None]:
     """Picture, masks and probabilities of a sample as it is sent."""
-    height, width = sample["height"], sample["width"]
-    image = np.frombuffer(sample["image"], np.uint8).reshape(height, width, 3)
-    names = [name for name in MASKS if sample[name] is not None]
-    masks = {name: np.frombuffer(sample[name], np.uint8).reshape(height, width) for name in names}
-    half = ((height + 1) // 2, (width + 1) // 2)
-    sent = sample["probabilities"]
-    return image, masks, None if sent is None else np.frombuffer(sent, np.uint8).reshape(-1, *half)
+    shape = (sample["height"], sample["width"])
+    parts = {name: np.frombuffer(part, np.uint8) for name, part in sample["parts"].items()}
+    masks = {name: parts[name].reshape(shape) for name in MASKS if name in parts}
+    half = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+    probabilities = parts["probabilities"].reshape(-1, *half) if "probabilities" in parts else None
+    return parts["image"].reshape(*shape, 3), masks, probabilities
 
 
-def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict[str, Any]) -> dict[str, Any]:
-    """One picture with what is known of it, checked, as it is sent.
+def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict, name: object) -> dict[str, Any]:
+    """One picture with what is known of it, checked, as it is sent: name, height, width, and bytes by part.
 
     Args:
         number: named in errors.
         image: (3, H, W), uint8 or float in [0, 1].
         classes: K names.
-        given: what there is of truth, prediction and second (H, W), probabilities (K, H, W), and names (its name).
+        given: what there is of truth, prediction and second (H, W), and probabilities (K, H, W).
+        name: of the picture.
 
     Raises:
         CourseError: if a part has another form.
     """
     picture = pixels(image, f"picture {number}")
-    shape = picture.shape[:2]
-    sample = {
-        "name": str(given.pop("names", number)),
-        "height": shape[0],
-        "width": shape[1],
-        "image": picture.tobytes(),
-    }
-    probabilities = given.pop("probabilities", None)
-    if probabilities is not None:
+    shape, parts = picture.shape[:2], {"image": picture.tobytes()}
+    if "probabilities" in given:
         where, whole = f"probabilities of picture {number}", (len(classes), *shape)
         fits = lambda x: x.shape == whole and x.is_floating_point()  # noqa: E731
-        values = numbers(probabilities, where, f"floats {whole}", fits)
+        values = numbers(given["probabilities"], where, f"floats {whole}", fits)
         low, high = values.aminmax()
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"{where} should lie in [0, 1]: use softmax(1) of the logits")
-        given.setdefault("prediction", values.max(0).indices)  # of the first dimension, argmax is six times slower
+        given = {"prediction": values.max(0).indices, **given}  # of the first dimension, argmax is six times slower
         half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
-        probabilities = (half * 255).round().byte().numpy().tobytes()
-    wheres = {name: f"{name} of picture {number}" for name in given}
-    masks = {name: class_ids(mask, shape, len(classes), wheres[name]).tobytes() for name, mask in given.items()}
-    return sample | dict.fromkeys(MASKS) | masks | {"probabilities": probabilities}
+        parts["probabilities"] = (half * 255).round().byte().numpy().tobytes()
+    for mask in given.keys() & MASKS:
+        parts[mask] = class_ids(given[mask], shape, len(classes), f"{mask} of picture {number}").tobytes()
+    return {"name": str(name), "height": shape[0], "width": shape[1], "parts": parts}
 
 
 def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any], samples: int) -> render.Settings:
     """The settings at first: those given, and what suits the data; CourseError on one that is not possible."""
     refuse_unknown("setting", given, [one.name for one in fields(render.Settings)])
     needs = {name: name for name in MASKS} | {"chosen": "probabilities", "errors": "truth"}
-    there = ["picture", "drawing", *[view for view, part in needs.items() if first[part] is not None]]
+    there = ["picture", "drawing", *[view for view, part in needs.items() if part in first["parts"]]]
     left = next(name for name in ("prediction", "truth", "picture") if name in there)
     scored = next(name for name in ("prediction", "second", "drawing") if name in there)
     chosen = replace(render.usual(classes), **{"left": left, "scored": scored, **given})
@@ -156,9 +161,7 @@ def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any]
     possible |= {"scored": [name for name in ("prediction", "second", "drawing") if name in there]}
     possible |= {"predicted": [None, *every], "tool": ("look", "brush", "eraser"), "brush": range(1, 42)}
     for name, allowed in (possible | {"order": render.ORDERS}).items():
-        if (value := getattr(chosen, name)) in allowed:
-            chosen = replace(chosen, **{name: allowed[allowed.index(value)]})  # no number of NumPy, which JSON refuses
-        else:
+        if (value := getattr(chosen, name)) not in allowed:
             told = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 9 else ", ".join(map(str, allowed))
             raise CourseError(f"{name} is one of {told}, and not {value!r}")
     if len(chosen.visible) != len(classes) + 1:

@@ -108,11 +108,10 @@ class AlphaMixer(Viewer):
 
 def _numbers(values: Tensor | Array, shape: Sequence[int | str], name: str) -> Array:
     """Finite float32 of a shape, or of that shape without a leading 1."""
-    fits = lambda x: 0 not in x.shape and x.shape in (tuple(shape), tuple(shape)[shape[0] == 1 :])  # noqa: E731
-    found = numbers(values, name, f"({', '.join(map(str, shape))})", fits).float().numpy()
-    if not np.isfinite(found).all():
-        raise CourseError(f"{name} holds NaN or infinity, which no α can mix: leave that picture out")
-    return found.reshape(shape)
+    shapes = tuple(shape), tuple(shape)[shape[0] == 1 :]
+    fits = lambda x: 0 not in x.shape and x.shape in shapes and x.isfinite().all()  # noqa: E731
+    found = numbers(values, name, f"finite numbers ({', '.join(map(str, shape))})", fits)
+    return found.float().numpy().reshape(shape)
 
 
 def _task(name: str, unit: str | None, truth: Array) -> dict[str, Any]:

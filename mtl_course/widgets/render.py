@@ -150,8 +150,7 @@ def _layer(
     if view == "errors":
         values = errors(masks["truth"], answer(masks, settings, probabilities), settings.chosen)
         drawn, pattern = values > 0, values.astype(int) - 1
-        for kind, color in ERROR_COLORS.items():
-            table[kind] = rgb(color)
+        table[list(ERROR_COLORS)] = [rgb(color) for color in ERROR_COLORS.values()]
     else:
         if view == "chosen":
             found = answer(masks, settings, probabilities)

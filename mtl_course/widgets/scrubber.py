@@ -59,10 +59,11 @@ class EpochScrubber(Viewer):
         curves = {name: [float(v) if np.isfinite(v) else None for v in one] for name, one in (scores or {}).items()}
         data = {"look": look(classes), "epochs": [*map(int, steps)], "scores": curves, "title": title, "samples": []}
         for number, name in enumerate(names or range(len(images))):
-            one = pack(number, images[number], classes, {"names": name, "truth": truth[number]})
+            one = pack(number, images[number], classes, {"truth": truth[number]}, name)
             where, shape = f"predictions of picture {number}", (one["height"], one["width"])
             found = [class_ids(mask, shape, len(classes), where) for mask in predictions[number]]
-            data["samples"].append(one | {"predictions": np.stack(found).tobytes()})
+            one["parts"]["predictions"] = np.stack(found).tobytes()
+            data["samples"].append(one)
         super().__init__(data=data, settings=asdict(render.usual(classes)) | {"epoch": len(steps) - 1})
 
     def painted(self, **settings: Any) -> Array:
@@ -70,7 +71,8 @@ class EpochScrubber(Viewer):
         now = dict(self.settings) | settings
         epoch, one = now.pop("epoch"), self.data["samples"][now["sample"]]
         image, masks, _ = unpacked(one)
-        masks["prediction"] = np.frombuffer(one["predictions"], np.uint8).reshape(-1, *masks["truth"].shape)[epoch]
+        every = np.frombuffer(one["parts"]["predictions"], np.uint8)
+        masks["prediction"] = every.reshape(-1, *masks["truth"].shape)[epoch]
         return render.paint(image, masks, render.Settings(**now), colors=self.data["look"]["colors"])
 
     def frames(self) -> list[tuple[Array, str]]:

@@ -2,19 +2,23 @@
 
 const NAMES = { picture: "picture alone", truth: "truth", drawing: "my drawing", chosen: "the class alone", errors: "errors of the class" };
 
-/** A sample as typed arrays; `drawing` is ours to change. */
-function unpack(one, saved) {
-  const sample = { ...one };
-  for (const name of ["image", "truth", "prediction", "second", "probabilities"]) sample[name] = bytes(one[name]);
-  sample.drawing = new Uint8Array(one.width * one.height).fill(IGNORE);
+/** A sample as typed arrays, those that it has; `drawing` is ours to change. */
+function unpack({ name, width, height, parts }, saved) {
+  const sample = { name, width, height, image: null, truth: null, prediction: null, second: null, probabilities: null };
+  for (const [part, content] of Object.entries(parts)) sample[part] = bytes(content);
+  sample.drawing = new Uint8Array(width * height).fill(IGNORE);
   if (saved) sample.drawing.set(bytes(saved));
   return sample;
 }
 
+/** What has come for a model beside its traits, by number of the sample: several views of one model share it. */
+const received = model => arrived.get(model) ?? arrived.set(model, {}).get(model);
+const arrived = new WeakMap();
+
 function render({ model, el }) {
   const data = model.get("data"), look = data.look, known = look.classes.length;
   const saved = model.get("drawings") ?? {};
-  const samples = data.samples.map((one, k) => unpack(one, saved[k]));
+  const samples = data.samples.map((one, k) => ({ ...unpack(one, saved[k]), ...received(model)[k] }));
   const bound = bind(model, draw);
   const { get, set } = bound;
   const has = name => samples.some(sample => sample[name]);
@@ -119,6 +123,7 @@ function render({ model, el }) {
   }
 
   function tell() {
+    if (!sample.image) return;
     const i = cursor.y * sample.width + cursor.x;
     const name = value => value === IGNORE ? "ignored" : look.classes[value];
     const parts = [`row ${cursor.y}, column ${cursor.x}`];
@@ -198,6 +203,11 @@ function render({ model, el }) {
   const thumbnails = samples.map((one, k) => {
     const scale = Math.max(one.width, one.height) / 48;
     const small = h("canvas", { width: Math.ceil(one.width / scale), height: Math.ceil(one.height / scale), "aria-hidden": "true" });
+    return h("div", { role: "option", id: `${id}-${k}`, class: "mtl-thumb", onclick: () => set({ sample: k }) },
+      small, h("span", {}, one.name), marks[k]);
+  });
+  function showSmall(one, k) {
+    const small = thumbnails[k].firstChild, scale = Math.max(one.width, one.height) / 48;
     const rgba = new Uint8ClampedArray(4 * small.width * small.height).fill(255);
     for (let y = 0, i = 0; y < small.height; y++)
       for (let x = 0; x < small.width; x++, i++) {
@@ -205,9 +215,8 @@ function render({ model, el }) {
         rgba.set(one.image.subarray(from, from + 3), 4 * i);
       }
     put(small, rgba);
-    return h("div", { role: "option", id: `${id}-${k}`, class: "mtl-thumb", onclick: () => set({ sample: k }) },
-      small, h("span", {}, one.name), marks[k]);
-  });
+  }
+  samples.forEach((one, k) => { if (one.image) showSmall(one, k); });
   const overall = h("output", { class: "mtl-said" });
   let arranged = null, seen = null, shownOrder = [];
 
@@ -296,6 +305,11 @@ function render({ model, el }) {
       place({ zoom: 1, left: 0, top: 0 });
       moveTo(cursor);
     }
+    if (!sample.image) {  // it will come
+      put(picture, out.fill(0));
+      said.textContent = "this picture is on its way from the kernel";
+      return arrange(s);
+    }
     put(picture, paint(sample, s, look, out));
     const shows = s.right === null ? titles[s.left] : `left ${titles[s.left]}, right ${titles[s.right]}`;
     picture.setAttribute("aria-label", `${sample.name}: ${shows}. Arrow keys move the cursor, + and − zoom, [ and ] change the picture, space draws.`);
@@ -361,6 +375,24 @@ function render({ model, el }) {
       h("div", { class: "mtl-controls" }, ...controls, legend))));
 
   const stop = bound.start();
+
+  // ---- pictures that did not come with the viewer: asked for one by one, the one to be shown first ----
+  const ask = () => {
+    const next = samples[get().sample].image ? samples.findIndex(one => !one.image) : get().sample;
+    if (next >= 0) try { model.send({ sample: next }); } catch { /* no kernel any more */ }
+  };
+  const receive = ({ sample: k, parts }, buffers) => {
+    const come = received(model)[k] ??= Object.fromEntries(parts.map((name, n) => [name, bytes(buffers[n])]));
+    if (!samples[k].image) {
+      Object.assign(samples[k], come);
+      showSmall(samples[k], k);
+      if (samples.every(one => one.image)) arranged = null;  // now all can be judged
+      draw(get());
+    }
+    ask();
+  };
+  model.on("msg:custom", receive);
+  ask();
   const reload = () => {
     if (dragged) return;  // the stroke goes first
     const now = model.get("drawings") ?? {};
@@ -368,7 +400,7 @@ function render({ model, el }) {
     draw(get());
   };
   model.on("change:drawings", reload);
-  return () => { stop(); model.off("change:drawings", reload); };
+  return () => { stop(); model.off("change:drawings", reload); model.off("msg:custom", receive); };
 }
 
 export default { render };

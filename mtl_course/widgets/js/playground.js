@@ -90,7 +90,7 @@ function alphas([g, k]) {
 }
 
 // ---- the picture: SVG, one unit = 80 pixels, y upwards ----
-const ROOM = 3, UNIT = 80, COLORS = ["#0072b2", "#d55e00", "#009e73"], THIRD = [-1, -0.3];
+const ROOM = 3, UNIT = 80, COLORS = ["#0072b2", "#d55e00", "#009e73"], THIRD = [0.8, -0.6];
 const SMALL = 1e-9;  // inner products below this share of the lengths are rounding
 
 function svg(tag, attributes = {}, ...children) {

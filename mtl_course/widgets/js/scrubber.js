@@ -5,8 +5,8 @@ const SECONDS = 0.6;  // an epoch, while it plays; it never starts to play by it
 function render({ model, el }) {
   const data = model.get("data"), { look, epochs } = data, last = epochs.length - 1;
   const samples = data.samples.map(one => {
-    const size = one.width * one.height, all = bytes(one.predictions);
-    const sample = { ...one, image: bytes(one.image), truth: bytes(one.truth) };
+    const size = one.width * one.height, all = bytes(one.parts.predictions);
+    const sample = { ...one, image: bytes(one.parts.image), truth: bytes(one.parts.truth) };
     return epochs.map((_, k) => ({ ...sample, prediction: all.subarray(k * size, (k + 1) * size) }));
   });
   const bound = bind(model, draw), { get, set } = bound;
