@@ -256,7 +256,7 @@ function render({ model, el }) {
       const alpha = answers?.[name], one = Array.isArray(alpha) ? step(gradients, alpha) : null;
       cells[0].textContent = one ? alpha.map(x => number(x, 3)).join(", ") : answers ? "not defined" : "?";
       cells[1].textContent = one ? number(length(one.d), 3) : "–";
-      cells[2].textContent = one && length(one.d) ? `${number(Math.atan2(one.d[1], one.d[0]) * 180 / Math.PI, 0)}°` : "–";
+      cells[2].textContent = one && length(one.d) > SMALL ? `${number(Math.atan2(one.d[1], one.d[0]) * 180 / Math.PI, 0)}°` : "–";
       cells[3].textContent = one ? (one.harmed.length ? `task ${one.harmed.map(k => k + 1).join(", ")}` : "none") : "–";
     }
     plane.replaceChildren(grid, region(gradients),
