@@ -11,6 +11,8 @@ import pytest
 from lab_fixture import LESSONS, ROOT, open_lesson, run_all
 
 pytestmark = pytest.mark.browser
+IS_DRAWN = """root => root.querySelector('svg line') !== null || [...root.querySelectorAll('canvas')].some(canvas =>
+    canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value > 0))"""
 
 
 def take_pictures(page, folder: Path, name: str) -> None:
@@ -32,6 +34,11 @@ def stored_pictures(name: str) -> int:
     return sum(any(kind.startswith("image/") for kind in output.get("data", {})) for output in outputs)
 
 
+def stored_viewers(name: str) -> int:
+    """How many viewers the committed lesson has, by their pictures."""
+    return (ROOT / "notebooks" / name).read_text(encoding="utf-8").count('class=\\"mtl-fallback\\"')
+
+
 @pytest.mark.parametrize("name", LESSONS)
 def test_lesson_runs_in_jupyterlab(page, lab, name, tmp_path):
     open_lesson(page, lab, name)
@@ -48,6 +55,9 @@ def test_lesson_runs_in_jupyterlab(page, lab, name, tmp_path):
         picture.evaluate("i => i.complete && i.naturalWidth > 0 && i.offsetWidth > 0") for picture in pictures.all()
     )
     move_the_sliders(page)
+    viewers = page.locator(".jp-NotebookPanel:visible .mtl-viewer")
+    assert viewers.count() == stored_viewers(name)
+    assert all(viewer.evaluate(IS_DRAWN) for viewer in viewers.all())
 
 
 def move_the_sliders(page) -> None:
