@@ -39,8 +39,8 @@ function fill(select, options) {
 }
 
 const swatch = color => h("span", { class: "mtl-color", style: `background:${color}` });
-const errorKey = () => h("p", { class: "mtl-key" },
-  ...[HIT, FALSE_ALARM, MISS].flatMap(kind => [swatch(ERROR_COLORS[kind]), `${ERROR_NAMES[kind]}  `]));
+const errorKey = () => h("p", { class: "mtl-key" }, ...[HIT, FALSE_ALARM, MISS].flatMap(kind =>
+  [h("span", { style: "white-space:nowrap" }, swatch(ERROR_COLORS[kind]), ERROR_NAMES[kind]), " "]));
 const button = (text, onclick, attributes = {}) => h("button", { type: "button", onclick, ...attributes }, text);
 const percent = share => Number.isFinite(share) ? `${(100 * share).toFixed(1)} %` : "–";
 const number = (value, digits = 3) => Number.isFinite(value) ? value.toFixed(digits).replace("-", "−") : "–";
