@@ -493,10 +493,10 @@ def test_brush_and_eraser_by_key_and_by_mouse(page, opened):
     model_iou = render.scores(render.errors(masks["truth"], masks["prediction"] == 3, 3))["iou"]
     assert told.endswith(f"; prediction: IoU {model_iou:.3f}")
     page.get_by_label("tool", exact=True).select_option(label="brush")
-    page.get_by_label("width of the brush").fill("1")
+    page.get_by_label("width of the brush").fill("9")
     canvas.focus()
     page.keyboard.press("Space")
-    assert (drawing(page)[30] == 3).sum() == 1, "one pixel wide"
+    assert (drawing(page)[30] == 3).sum() == 9, "nine pixels wide"
     page.get_by_role("button", name="clear drawing").click()
     assert (drawing(page) == 255).all()
     canvas.focus()
@@ -576,19 +576,23 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
 @pytest.mark.browser
 def test_what_has_no_score_comes_last_and_the_sum_follows_the_filter(page, tmp_path):
     truth = torch.tensor([[[1, 0], [0, 0]], [[0, 0], [0, 0]], [[1, 1], [0, 0]], [[255, 255], [2, 2]]])
-    answers = torch.tensor([[[0, 1], [0, 0]], [[0, 0], [0, 0]], [[1, 0], [0, 0]], [[2, 2], [2, 2]]])
+    answers = torch.tensor([[[0, 1], [0, 1]], [[0, 0], [0, 1]], [[1, 0], [0, 0]], [[2, 2], [2, 2]]])
     second = truth.where(truth != 255, 0)
     pictures = torch.zeros(4, 3, 2, 2)
     explorer = MaskExplorer(pictures, truth, answers, second=second, classes=("a", "b", "c"), models=("one", "two"))
     open_viewer(page, explorer, tmp_path)
     page.get_by_label("order", exact=True).select_option(label="worst IoU of the class")
     names = page.locator(".mtl-thumb span")
-    assert names.all_inner_texts() == ["0", "2", "1", "3"], "IoU of b: 0, 1/2, none, none"
+    assert names.all_inner_texts() == ["0", "1", "2", "3"], "IoU of b: 0, 0, 1/2, none"
     told = page.locator(".mtl-said").first
-    assert told.inner_text() == "b in these 4 pictures, one: IoU of all pixels 0.250, mean of the pictures 0.250"
+    assert told.inner_text() == "b in these 4 pictures, one: IoU of all pixels 0.167, mean of the pictures 0.167"
     page.get_by_label("only where truth is").select_option(label="b")
+    assert names.all_inner_texts() == ["0", "2"], "b is true"
+    page.get_by_label("only where truth is").select_option(label="any")
     page.get_by_label("and the answer is").select_option(label="b")
-    assert told.inner_text() == "b in these 1 pictures, one: IoU of all pixels 0.500, mean of the pictures 0.500"
+    assert names.all_inner_texts() == ["0", "1", "2"], "b is answered"
+    page.get_by_label("only where truth is").select_option(label="b")
+    assert told.inner_text() == "b in this picture, one: IoU of all pixels 0.500, mean of the pictures 0.500"
     page.get_by_label("score", exact=True).select_option(label="two")
     assert names.all_inner_texts() == ["0", "2"], "thumbnails judge the model that is scored"
     page.locator(".mtl-thumb").first.click()

@@ -233,7 +233,7 @@ function render({ model, el }) {
     const every = kept.map(k => ofClass(counts(k, judged(s)), s.chosen, known));
     const sum = name => every.reduce((total, one) => total + one[name], 0), own = every.map(one => one.iou).filter(Number.isFinite);
     const all = sum("both") / (sum("truth") + sum("answer") - sum("both"));
-    return `${look.classes[s.chosen]} in these ${kept.length} pictures, ${titles[judged(s)]}: IoU of all pixels ${number(all)}, `
+    return `${look.classes[s.chosen]} in ${kept.length === 1 ? "this picture" : `these ${kept.length} pictures`}, ${titles[judged(s)]}: IoU of all pixels ${number(all)}, `
       + `mean of the pictures ${number(own.reduce((a, b) => a + b, 0) / own.length)}`;
   }
 
