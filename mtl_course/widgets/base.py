@@ -58,7 +58,7 @@ class Viewer(anywidget.AnyWidget):
             CourseError: if the file cannot be written.
         """
         own = set(self.class_trait_names(sync=True)) - set(anywidget.AnyWidget.class_trait_names(sync=True))
-        state = {name: getattr(self, name) for name in own if name[0] != "_"}
+        state = {name: getattr(self, name) for name in sorted(own) if name[0] != "_"}
         plain = lambda x: {"base64": _text(x)} if isinstance(x, bytes | memoryview) else int(x)  # noqa: E731
         state["data"] = self.data | ({"samples": self.samples} if self.samples else {})
         parts = {"TITLE": html.escape(title or self.data["title"]), "STYLE": self._css, "MODULE": _text(self._esm)}

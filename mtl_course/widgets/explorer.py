@@ -142,7 +142,7 @@ def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict
         given = {"prediction": values.max(0).indices, **given}  # of the first dimension, argmax is six times slower
         half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
         parts["probabilities"] = (half * 255).round().byte().numpy().tobytes()
-    for mask in given.keys() & MASKS:
+    for mask in [name for name in MASKS if name in given]:
         parts[mask] = class_ids(given[mask], shape, len(classes), f"{mask} of picture {number}").tobytes()
     return {"name": str(name), "height": shape[0], "width": shape[1], "parts": parts}
 

@@ -53,7 +53,7 @@ function render({ model, el }) {
   const learned = data.learned && data.learned.map((row, t) => score(t, ofRow(row), truths[t]));
 
   // ---- maps ----
-  const room = tasks.length > 1 || gate ? 128 : 192;
+  const room = tasks.length > 1 || gate || image ? 128 : 192;
   const map = text => {
     const target = canvas(width, height, room, { role: "img", "aria-label": text });
     return { target, figure: h("figure", { class: "mtl-map" }, target, h("figcaption", {}, text)) };
