@@ -41,7 +41,7 @@ RUN_IS_OVER = """() => {
     const every = [...page.querySelectorAll('.jp-CodeCell')];
     const cells = every.filter(c => c.querySelector('.cm-content').innerText.trim());
     const done = cells.every(c => /\\[\\d+\\]/.test(c.querySelector('.jp-InputPrompt').innerText));
-    const failed = page.querySelector('[data-mime-type="application/vnd.jupyter.error"]');
+    const failed = page.querySelector('[data-mime-type="application/vnd.jupyter.stderr"]');  // a traceback too
     const idle = page.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle';
     return idle && cells.length > 0 && (done || failed !== null);
 }"""
