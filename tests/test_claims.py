@@ -5,10 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
+from experiments import claims
 
 from mtl_course import records
 from mtl_course.__main__ import main
-from mtl_course.commands import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 

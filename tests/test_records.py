@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments import provenance
+from experiments.claims import CLAIMS
 
+import mtl_course
 from mtl_course import records
 from mtl_course.__main__ import main
-from mtl_course.commands import provenance
-from mtl_course.commands.claims import CLAIMS
 from mtl_course.errors import CourseError, MissingFile
 
 DATA = Path(__file__).resolve().parents[1] / "data" / "records"
@@ -397,6 +398,24 @@ def test_without_a_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MTL_COURSE_RECORDS", str(tmp_path / "none"))
     with pytest.raises(MissingFile, match="MTL_COURSE_RECORDS"):
         records.load("coins")
+
+
+def test_a_package_without_the_folder_of_the_course(folder, capsys, monkeypatch):
+    """What runs experiments is in tools, which an installed package does not have beside it; a lesson still reads."""
+    assert call(capsys, "run", "coins")[0] == 0
+    monkeypatch.setattr(mtl_course, "__file__", str(folder / "site-packages" / "mtl_course" / "__init__.py"))
+    for words in (["list"], ["verify", "coins"]):
+        code, said = call(capsys, *words)
+        assert code == 2 and str(folder / "site-packages" / "tools") in said and "clone" in said
+    assert len(records.load("coins")["results"]) == 10
+
+
+def test_the_command_finds_the_tools_from_anywhere(folder, tmp_path):
+    """In a process without pytest's path, in another folder, and twice: the tools are on the path once."""
+    code = "import sys; from mtl_course.__main__ import main; [main(['records', 'list']) for _ in range(2)]; "
+    code += f"print(sys.path.count({str(DATA.parents[1] / 'tools')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count("not run") == 2 and done.stdout.splitlines()[-1] == "1"
 
 
 def test_the_folder_is_found_from_below(tmp_path, monkeypatch):

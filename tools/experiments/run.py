@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtl_course.commands.provenance import as_json, frame, summary_of
+from experiments.provenance import as_json, frame, summary_of
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
 from mtl_course.records import Experiment, store
