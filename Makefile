@@ -9,11 +9,15 @@ NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
 
 PY = $(VENV)/bin/python
 READY = $(VENV)/.ready
+SUBMITTED ?= submitted
+# nbgrader adds menus to JupyterLab, so it is installed where one of its targets is called.
+CLASSROOM = $(PY) -c 'import nbgrader' 2>/dev/null || $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[classroom]'
 # Threads that wait without spinning: on a busy machine spinning made torch up to ten times slower.
 export OMP_WAIT_POLICY = passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-unit test-notebooks test-browser test-long test-all lint format outputs bench clean
+.PHONY: help env lab test test-unit test-notebooks test-browser test-exercises test-homework test-long test-all lint format outputs \
+  exercises homework bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -59,10 +63,18 @@ test-notebooks: $(READY) ## every lesson executed by nbval, without photographs 
 test-browser: $(READY) ## every lesson run in a real JupyterLab in Chromium
 	$(PY) -m pytest -m browser -rs $(PYTEST_FLAGS) tests
 
+test-exercises: $(READY) ## the checks against right and wrong answers, and the notebooks that use them
+	@$(CLASSROOM)
+	$(PY) -m pytest -m "exercises and not long" -rs $(PYTEST_FLAGS) tests
+
+test-homework: $(READY) ## the whole loop of graded homework, with honest and dishonest submissions
+	@$(CLASSROOM)
+	$(PY) -m pytest -m homework -rs $(PYTEST_FLAGS) tests
+
 test-long: $(READY) ## the tests that take hours or many repeats
 	$(PY) -m pytest -m long $(PYTEST_FLAGS) tests
 
-test-all: lint test test-browser ## all of these but test-long
+test-all: lint test test-browser test-exercises test-homework ## all of these but test-long
 
 lint: $(READY) ## check the style of code and the outputs of notebooks
 	$(PY) -m ruff check .
@@ -76,6 +88,15 @@ format: $(READY) ## mend the style of code
 
 outputs: $(READY) ## execute the lessons afresh and store their outputs (NOTEBOOKS=... chooses)
 	$(PY) tools/execute_notebooks.py $(NOTEBOOKS)
+
+exercises: $(READY) ## make notebooks/exercises from notebooks/solutions, and MISTAKES.md from the wrong answers
+	@$(CLASSROOM)
+	$(PY) tools/make_exercises.py
+	$(PY) tools/mistakes_table.py
+
+homework: $(READY) ## grade the homework in SUBMITTED=folder, each submission apart from the others and from the gradebook
+	@$(CLASSROOM)
+	$(PY) tools/homework.py $(SUBMITTED)
 
 bench: $(READY) ## run the measurements in benchmarks/ (not lesson04_seeds.py and voc_model, voc_peer, voc_run, which train models)
 	@for f in $(filter-out benchmarks/lesson% benchmarks/voc_model.py benchmarks/voc_peer.py benchmarks/voc_run.py benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$f"; $(PY) "$$f" || exit 1; done

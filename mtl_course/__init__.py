@@ -9,7 +9,7 @@ __version__ = "0.1.0.dev0"
 
 _SUBMODULES = (
     *("formula", "losses", "metrics", "tasks", "datasets", "models"),
-    *("balancing", "training", "records", "plotting", "widgets", "doctor"),
+    *("balancing", "training", "records", "plotting", "widgets", "exercises", "doctor"),
 )
 
 

@@ -26,6 +26,7 @@ ORDER = [
     "records",
     "plotting",
     "widgets",
+    "exercises",
     "doctor",
     "commands",
     "__main__",

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = check_notebooks.committed()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # A home folder and the like, which exists on one machine only; after a letter it is part of a URL.
@@ -48,7 +48,14 @@ def test_environment_yml_lists_the_packages_of_pyproject():
 def test_constraints_pin_what_the_tests_use():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and line[0] != "#"]
     pins = {canonicalize_name(Requirement(line).name) for line in lines}
-    wanted = [*PROJECT["dependencies"], *EXTRAS["test"], *EXTRAS["photos"], *EXTRAS["weights"], *EXTRAS["dev"]]
+    wanted = [
+        *PROJECT["dependencies"],
+        *EXTRAS["test"],
+        *EXTRAS["photos"],
+        *EXTRAS["weights"],
+        *EXTRAS["dev"],
+        *EXTRAS["classroom"],
+    ]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pins
     assert not [pin for pin in pins if pin.startswith(("nvidia", "cuda", "triton"))]
 
@@ -68,10 +75,20 @@ def test_make_help_lists_every_target():
     command = ["make", "--no-print-directory", "help"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert [line.split()[0] for line in shown.splitlines()] == targets
-    assert {"lab", "test", "test-unit", "test-notebooks", "test-browser", "test-long", "test-all"} <= set(targets)
+    assert {
+        "lab",
+        "test",
+        "test-unit",
+        "test-notebooks",
+        "test-browser",
+        "test-exercises",
+        "test-homework",
+        "test-long",
+        "test-all",
+    } <= set(targets)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_notebook_is_ready_to_commit(path):
     assert check_notebooks.problems(path) == []
 

@@ -73,9 +73,18 @@ def _headings(cell: dict) -> list[str]:
     return [line for line in text.splitlines() if line.startswith("#")]
 
 
+def committed() -> list[Path]:
+    """The lessons, and the exercises with and without their solutions."""
+    return [
+        path
+        for folder in ("", "solutions/", "exercises/")
+        for path in sorted((ROOT / "notebooks").glob(f"{folder}*.ipynb"))
+    ]
+
+
 def main() -> int:
-    """Print what is wrong with the notebooks named, or with all lessons; 1 when something is."""
-    paths = [Path(name) for name in sys.argv[1:]] or sorted((ROOT / "notebooks").glob("*.ipynb"))
+    """Print what is wrong with the notebooks named, or with all that are committed; 1 when something is."""
+    paths = [Path(name) for name in sys.argv[1:]] or committed()
     found = [f"{path.name}: {problem}" for path in paths for problem in problems(path)]
     print("\n".join([*found, MEND]) if found else f"{len(paths)} notebooks are ready to commit.")
     return bool(found)

@@ -25,6 +25,5 @@ def records(arguments: argparse.Namespace) -> int | None:
     tools = Path(mtl_course.__file__).resolve().parents[1] / "tools"
     if not (tools / "experiments").is_dir():
         raise CourseError(f"no {tools / 'experiments'}: records need the whole course, so clone it and run this there")
-    if str(tools) not in sys.path:
-        sys.path.append(str(tools))
+    sys.path += [] if str(tools) in sys.path else [str(tools)]
     return resolve_name("experiments.command:records")(arguments)

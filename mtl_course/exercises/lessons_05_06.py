@@ -1,0 +1,99 @@
+"""Exercises of lessons 05 (sharing) and 06 (balancing)."""
+
+from torch import einsum, eye, inf, nan, ones, tensor, zeros
+
+from mtl_course.exercises import Check, cases
+
+
+@Check.on(cases.of("+", "T +"))
+def times_cheaper(trunk, heads):
+    """You paid the trunk T times for T networks and once for one network, and every head once for either.
+
+    - Your answer is T, as if heads were free: T networks have one head each, but one network has all T of them.
+    - Your ratio is upside down: divide the cost of T networks by that of one network.
+    - Your answer is the share that is saved: write how many times cheaper, the ratio of the two costs.
+    """
+    return (r := (len(heads) * trunk + heads.sum()) / (trunk + heads.sum())), len(heads), 1 / r, 1 - 1 / r
+
+
+@Check.on(lambda g: [*cases.of("T B C H W", "p")(g), *cases.of("3 B 2 H W", "p")(g)])
+def cross_stitched(x, own):
+    """You gave each task `own` of its old features and the rest of the weight to the mean of the others' old features.
+
+    - Your other trunks count 1 - own each: they share it, so divide their sum by T - 1.
+    - Your mean holds the task's own features too, which then count more than `own`: subtract them from the sum.
+    - Your weights do not sum to 1: there are T - 1 other trunks, and you divide by T.
+    """
+    return [x.lerp((x.sum(0) - k * x) / n, 1 - own) for k, n in ((1, len(x) - 1), (1, 1), (0, len(x)), (1, len(x)))]
+
+
+@Check.on(cases.of("B C H W", "T C C"), gradient=True)
+def attended(z, W):
+    """You made a mask of each task from all channels of a pixel, each number in [0, 1], and read z through it.
+
+    - Your answer is the mask: multiply the features z by it, number by number.
+    - Your mask sums to 1 over the channels, a softmax: a sigmoid opens each channel by itself.
+    - Your mask sums to 1 over the tasks, so that one task shuts what another opens: take a sigmoid.
+    """
+    return (a := einsum("tdc,bchw->tbdhw", W, z)).sigmoid() * z, a.sigmoid(), a.softmax(2) * z, a.softmax(0) * z
+
+
+@Check.on(cases.of("T N B p"), gradient=True)
+def expert_balance(a):
+    """You added the weights over tasks and pictures first, so a gate may be sharp as long as every expert has work.
+
+    - Your Ω judges each task alone, and forbids that a task has an expert of its own: sum over the tasks first.
+    - Your Ω judges each picture alone, and pulls every gate to equal weights: sum over tasks and pictures first.
+    - Your Ω compares pictures: the load is one number for each expert, so do not sum over the axis of the experts.
+    """
+    return [(x / x.mean(1, True)).square().mean() - 1 for x in (a.sum((0, 2), True), a.sum(2), a, a.sum((0, 1))[None])]
+
+
+@Check.on(lambda g: [*cases.of("K N", "K")(g), *cases.of("5 4", "5")(g), cases.Case((zeros(2, 3), ones(2)), "J = 0")])
+def harmed(J, alpha):
+    """You asked of each task whether its own gradient points against the step d.
+
+    - Your step is the plain sum: weigh the gradients by α.
+    - Your answer asks whether two gradients conflict: what counts is each gradient against the step d.
+    - Your sign is turned: a step goes along -d, so a loss grows where its gradient and d have a negative product.
+    """
+    return J @ (alpha @ J) < 0, J @ J.sum(0) < 0, (J @ J.T < 0).any(1), J @ (alpha @ J) > 0
+
+
+@Check.on(lambda g: [*cases.of("K +", "K")(g), cases.Case((tensor([nan, 2]), ones(2)), "a NaN in L")], gradient=True)
+def uncertainty_weighted(L, s):
+    """You weighed each loss by ½e⁻ˢ, paid ½s for it, and left out a task without labels, in the value and the gradient.
+
+    - Your value is right, and the gradient of s is NaN, because 0 · NaN is NaN: choose the tasks before you multiply.
+    - Your loss lacks the ½s: without this price s grows for ever, and every weight goes to 0.
+    - Your loss pays ½s for a task without labels too: its s then falls at every such batch. Leave it out.
+    """
+    paid, there = (-s).exp() * L.nan_to_num(), ~L.isnan()
+    return (paid + s)[there].sum() / 2, ((-s).exp() * L + s)[there].sum() / 2, paid.sum() / 2, (paid + s).sum() / 2
+
+
+@Check.on(lambda g: [*cases.of("N", "K N")(g), *cases.of("3", "5 3")(g)])
+def projected(g, others):
+    """You took from p what works against one gradient after another, as p stands by then, and nothing else.
+
+    - Your p loses its part along every gradient: take it away only where the product is negative.
+    - Your products are all those of g: use p as it stands after the gradients before.
+    - Your p loses too much or too little: divide by the squared length of the other gradient, and not by its length.
+    """
+    p = [g, g, g]
+    for o in others:
+        p = [q - (q @ o).clamp(max=most) / o.norm() ** n * o for q, most, n in zip(p, (0, inf, 0), (2, 2, 1))]
+    return p[0], p[1], g - ((others @ g).clamp(max=0) / others.square().sum(1)) @ others, p[2]
+
+
+@Check.on(lambda g: [cases.Case((J, a / a.sum())) for x in ("K N", "K 1 +") for (J, a), _ in cases.of(x, "K +")(g)])
+def frank_wolfe(J, alpha):
+    """You moved d towards the gradient that it serves least, as far as it gets shorter, and not past the tip.
+
+    - Your step goes past the tip: cut γ off to [0, 1], or some α become negative.
+    - Your γ and 1 - γ are exchanged: γ = 1 is the tip of the chosen gradient.
+    - Your α does not move: choose the smallest product with d (argmin), and look at the sign of γ.
+    """
+    to = eye(len(J))[(J @ (alpha @ J)).argmin()] - alpha
+    step = -(to @ J @ (alpha @ J)) / (to @ J).square().sum()
+    return [alpha + by * to for by in (step.clamp(0, 1), step, 1 - step.clamp(0, 1), 0)]
