@@ -9,7 +9,7 @@ NOTEBOOKS ?= $(sort $(wildcard notebooks/*.ipynb))
 
 PY = $(VENV)/bin/python
 READY = $(VENV)/.ready
-SUBMITTED ?= submitted
+SUBMITTED ?=
 # nbgrader adds menus to JupyterLab, so it is installed where one of its targets is called.
 CLASSROOM = $(PY) -c 'import nbgrader' 2>/dev/null || $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[classroom]'
 # Threads that wait without spinning: on a busy machine spinning made torch up to ten times slower.
@@ -94,7 +94,7 @@ exercises: $(READY) ## make notebooks/exercises from notebooks/solutions, and MI
 	$(PY) tools/make_exercises.py
 	$(PY) tools/mistakes_table.py
 
-homework: $(READY) ## grade the homework in SUBMITTED=folder, each submission apart from the others and from the gradebook
+homework: $(READY) ## make the students' homework; with SUBMITTED=folder grade what was handed in, each submission apart
 	@$(CLASSROOM)
 	$(PY) tools/homework.py $(SUBMITTED)
 
