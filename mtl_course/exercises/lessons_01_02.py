@@ -28,24 +28,27 @@ def task_heads(alpha, z):
 
 @engine.Check.on(cases.of("B N H W", "N B 1 H W"), gradient=True)
 def gated_sum(z, g):
-    """You let the parts share the weight 1 at each pixel, and weighed each part at its own pixel.
+    """You let the parts share the weight 1 at each pixel, and weighted each part at its own pixel.
 
     - Your softmax runs over the pictures: α must sum to 1 over the parts, which are axis 1 of the scores.
     - Your weights are the raw scores: take their softmax over the parts first.
     - Your weights come from a sigmoid, part by part, and need not sum to 1: use a softmax over the parts.
+    - Your axes were exchanged by `reshape`, so a pixel has the weight of another picture or part: use `movedim`.
     """
-    return [torch.einsum("bnhw,nb...hw->b...hw", a, g) for a in (z.softmax(1), z.softmax(0), z, z.sigmoid())]
+    t = z.movedim(1, 0)[:, :, None]  # (N, B, 1, H, W), as g
+    return [(a * g).sum(0) for a in (t.softmax(0), t.softmax(1), t, t.sigmoid(), z.softmax(1).reshape_as(g))]
 
 
 @engine.Check.on(cases.of("N 40", "40", "40 +"))
 def fitted_alpha(g, y, m):
-    """You weighed both sides of the normal equations, so that a pixel of weight 2 counts as two pixels.
+    """You weighted both sides of the normal equations, so that a pixel of weight 2 counts as two pixels.
 
     - Your fit ignores the weights: every pixel counts the same in it.
     - Your weights are on the side of the target alone: each pixel's m stands in A and in b.
+    - Your weights are on the side of the parts alone: each pixel's m stands in b, too.
     - Your weights are squared: m belongs to the squared error, so scale the rows by the root of m, or A and b by m.
     """
-    return [torch.linalg.solve(g * a @ g.mT, g * b @ y) for a, b in ((m, m), (1, 1), (1, m), (m * m, m * m))]
+    return [torch.linalg.solve(g * a @ g.mT, g * b @ y) for a, b in ((m, m), (1, 1), (1, m), (m, 1), (m * m, m * m))]
 
 
 @engine.Check.on(cases.of("T D", "T T p"), gradient=True)
@@ -68,13 +71,14 @@ def _with_gaps(generator):
 def partly_labelled(p, y):
     """You took the mean of each task over its own labels, and no NaN reached the gradient.
 
-    - Your loss is right, but its gradient has NaN: NaN times 0 is NaN. Replace the NaN before you subtract.
+    - Your loss is right where each task has a label, but its gradient has NaN: replace the NaN before you subtract.
     - Your sums are divided by n: divide those of a task by the number of its labels.
     - Your mean runs over the labels of all tasks together, so a task with many labels decides: take one mean a task.
+    - Your missing labels count as labels of 0: a pixel without a label adds nothing, and is not in n_t.
     """
-    # y == y: not NaN; all cases have n = 6 pixels a task
-    n, e = (y == y).sum(1), (p - y.where(y == y, p.detach())).square().sum(1)
-    return [x.sum() / 2 for x in (e / n.clamp(1), (p - y).square().nansum(1) / n.clamp(1), e / 6, e / n.sum().clamp(1))]
+    # y == y: not NaN; all cases have n = 6 pixels a task; z: NaN taken as 0
+    n, e, z = (y == y).sum(1), (p - y.where(y == y, p.detach())).square().sum(1), (p - y.nan_to_num()).square()
+    return [x.sum() / 2 for x in (e / n.clamp(1), (p - y).square().nanmean(1), e / 6, e / n.sum().clamp(1), z / 6)]
 
 
 @engine.Check.on(cases.of("D", "T", "N D", "N T", "T +", "+"))
@@ -82,10 +86,12 @@ def one_step(w, v, X, y, alpha, eta):
     """You gave the trunk the weighted sum of the tasks' gradients, each head its own, and took both at the old point.
 
     - Your heads use the trunk after its step: compute all gradients first, then update.
+    - Your heads mix two points, the old residuals and the X w of the new trunk: take both before you change w.
     - Your heads have no α: the weight of a loss scales the gradient of its head too.
     """
-    r = alpha / len(X) * (torch.outer(X @ w, v) - y)
-    return (u := w - eta * r @ v @ X, v - eta * X @ w @ r), (u, v - eta * X @ u @ r), (u, v - eta * X @ w @ r / alpha)
+    # G (T, d): in row t, n times the gradient of L_t, before the factor v_t of the trunk or w of the head
+    u = w - (a := eta / len(X) * alpha) * v @ (G := (X @ w.outer(v) - y).T @ X)
+    return [(u, v - a * head) for head in (G @ w, (X @ u.outer(v) - y).T @ X @ u, G @ u, G @ w / alpha)]
 
 
 @engine.Check.on(cases.of("T D", "+"))

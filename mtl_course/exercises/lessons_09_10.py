@@ -2,58 +2,50 @@
 
 import torch
 
-from mtl_course import datasets, losses
 from mtl_course.exercises import cases, engine
 
 
-@engine.Check.on(lambda g: [cases.Case((*torch.randn(2, 5, generator=g), k, 0.5), "k=0" * (k < 1)) for k in (2, 9, 0)])
-def mean_of_weights(mean, theta, k, beta):
-    """You began with the first weights, let the share of the old mean grow to β, and gave the rest to the new weights.
-
-    - You take β at every k, so the first weights stay in the mean for long: take min(β, (1 + k) / (10 + k)), and
-      θ alone at k = 0.
-    - Your shares are exchanged: the old mean gets βₖ, the new weights 1 - βₖ.
-    - You take the larger of β and (1 + k) / (10 + k), so the mean soon stands still: take the smaller one.
-    """
-    share, large = ((k > 0) * either(beta, (1 + k) / (10 + k)) for either in (min, max))
-    return [torch.lerp(theta, mean, x) for x in (share, beta, (k > 0) * (1 - share), large)]
-
-
-@engine.Check.on(lambda g: [cases.Case((2.0**16, k, ok, n)) for n in (2, 5) for k in range(n) for ok in (True, False)])
-def next_loss_scale(scale, good, finite, interval):
+@engine.Check.on(lambda g: [cases.Case((4.0**k, k, ok, n)) for n in (2, 5) for k in range(n) for ok in (True, False)])
+def next_loss_scale(scale, good, ok, interval):
     """You halved the scale after a bad step, doubled it after enough good ones, and counted anew after each change.
 
     - Your count goes on after a skipped step: only good steps in a row count, so it is 0 then.
     - Your count goes on after the scale was doubled, so the next doubling comes at the wrong time: set it to 0.
-    - Your scale is doubled one step too late: the step at hand counts too, so compare good + 1 with the interval.
+    - Your scale is not doubled by the step that completes the interval: the step at hand counts too, so compare
+      good + 1 with the interval.
+    - Your changes are exchanged: a bad step halves the scale, enough good ones double it.
     """
-    s, n = (scale / 2, 0) if not finite else (2 * scale, 0) if good + 1 == interval else (scale, good + 1)
-    return (s, n), (s, n if finite else good), (s, (good + 1) * finite), (scale, good + 1) if finite else (s, n)
+    s, n = (scale / 2, 0) if not ok else (2 * scale, 0) if good + 1 == interval else (scale, good + 1)
+    return (s, n), (s, n if ok else good), (s, (good + 1) * ok), (scale, good + 1) if ok else (s, n), (scale**2 / s, n)
 
 
-@engine.Check.on(cases.of("M B K H W", "M B H W <K!"), gradient=True)
-def accumulated_loss(logits, masks):
-    """You divided the sum over all micro-batches by the count of all, so every valid pixel weighs the same.
+@engine.Check.on(lambda g: [cases.Case((n, b), "n = 0" * (n < 1)) for n, b in ((4, 0.3), (9, 0.5), (2, 0.9), (0, 0.9))])
+def shares_in_the_mean(n, beta):
+    """You let every later update shrink what is in the mean; the ramp lets go of the first weights soon.
 
-    - You average the means of the micro-batches, so a pixel counts more where few are valid: divide each sum by the
-      count of all.
-    - You add the means of the micro-batches up: M of them make a step M times as long. Divide each sum by the count of
-      all.
-    - You divide by the number of all pixels: those of value 255 have no loss, so leave them out of the count.
+    - You take β at every k ≥ 1, so the first weights stay in the mean for long: take min(β, (1 + k) / (10 + k)).
+    - Your shares do not add up to 1: at k = 0 there is no mean yet, so β₀ = 0 and the first weights have all of it.
+    - You take the larger of β and (1 + k) / (10 + k), so the mean soon stands still: take the smaller one.
+    - Your newest weights stand first: the share of θ₀ comes first, that of θₙ last.
+    - Your shares are those at their own update: each later update k leaves only the part βₖ of them.
     """
-    means, n = torch.stack([losses.cross_entropy(*part) for part in zip(logits, masks)]), (masks != 255).sum((1, 2, 3))
-    return (means * n).sum() / n.sum().clamp(min=1), means.mean(), means.sum(), (means * n).sum() / masks.numel()
+    ramp, later = torch.arange(1, n + 2) / torch.arange(10, n + 11), torch.arange(n + 1) > 0
+    old = torch.stack([ramp.clamp(max=beta) * later, beta * later, ramp.clamp(max=beta), ramp.clamp(min=beta) * later])
+    return *(w := torch.cat([old.flip(1).cumprod(1).flip(1), torch.ones(4, 1)], 1).diff()), w[0].flip(0), 1 - old[0]
 
 
 @engine.Check.on(cases.of("R +", "R C", "R C +"))
-def joint_statistics(counts, means, variances):
-    """You weighed by the counts, and added the variance within the parts to the variance between their means.
+def joint_statistics(n, means, variances):
+    """You weighted by the counts, and added the variance within the parts to the variance between their means.
 
     - Your variance is the mean of the parts' variances: the parts' means differ too, so add the mean of (μᵣ - μ)².
-    - All your parts count the same: weigh each by its share of the pixels.
+    - All your parts count the same: weight each by its share of the pixels.
+    - You take plain means of both: weight each part by its share of the pixels, and add the mean of (μᵣ - μ)².
+    - Your variance is the mean of the squares of the pixels: take the square of their mean off, μ².
     """
-    m, within, square = (counts / counts.sum() @ x for x in (means, variances, means**2))
-    return (m, within + square - m**2), (m, within), (means.mean(0), variances.mean(0) + means.var(0, correction=0))
+    # In each pair the parts are weighted by n, then equally.
+    (m, a), (v, b), (s, c) = (torch.stack([n / n.sum(), n**0 / len(n)]) @ x for x in (means, variances, means**2))
+    return (m, v + s - m**2), (m, v), (a, b + c - a**2), (a, b), (m, v + s)
 
 
 @engine.Check.on(lambda g: sorted((c for _ in range(4) for c in cases.of("K ?", "H W <K!")(g)), key=lambda c: c.label))
@@ -69,25 +61,33 @@ def kept_classes(kept, mask):
 
 
 @engine.Check.on(lambda g: [cases.Case((torch.randn(3, 16, 16, generator=g), shape)) for shape in ((24, 64), (31, 23))])
-def cut_back(logits, shape):
+def cut_back(z, shape):
     """You cut the bars off on both sides, enlarged the scores, and decoded last.
 
     - You cut the bars off on the right and below only: they lie on both sides, so begin at (S - h) / 2, (S - w) / 2.
     - You enlarge the square with its bars, so the photograph is squeezed: cut the bars off first.
-    - You decode first, so the mask has the steps of the small square: enlarge the scores, then take the largest.
+    - You exchange h and w: h, the rows, comes from H, the first number of `shape`.
+    - Your mask has the steps of the small square: enlarge the scores bilinearly, decode last.
     """
-    a, b = ((16 - side) // 2 for side in datasets.transforms.fitted_size(*shape, 16, augment=False))
-    parts = logits[:, a : 16 - a, b : 16 - b], logits[:, : 16 - 2 * a, : 16 - 2 * b], logits
+    a, b = ((16 - round(16 * side / max(shape))) // 2 for side in shape)
+    parts = z[:, a : 16 - a, b : 16 - b], z[:, : 16 - 2 * a, : 16 - 2 * b], z, z[:, b : 16 - b, a : 16 - a]
     return [torch.nn.Upsample(shape, mode=m)(x[None]).argmax(1)[0] for m in ("bilinear", "nearest") for x in parts]
 
 
-@engine.Check.on(cases.of("B K H W", "B H W <K!"))
+TIE = cases.Case((torch.tensor([[[[0, 0.2, 3, 50]], [[0] * 4]]]), torch.tensor([[[0, 1] * 2]])), "confidence 0.5 or 1")
+
+
+@engine.Check.on(lambda g: [*cases.of("B K H W", "B H W <K!")(g), TIE])
 def calibration_error(logits, mask):
-    """You compared confidence and share of right answers bin by bin, and weighed each bin by its pixels.
+    """You compared confidence and share of right answers bin by bin, and weighted each bin by its pixels.
 
     - You compare pixel by pixel, where an answer is right or wrong but never 80 % right: first take means in
       each bin.
-    - You compare one mean with one mean, so too sure here and too unsure there cancel: compare within each bin.
+    - Too sure here and too unsure there cancel in your answer, as with one mean against one mean: take the size of
+      the gap in each bin.
+    - You count ignored pixels (255) as wrong answers: leave them out of the bins and of n.
+    - Your answer is below 0 where the model is too sure: take the size of each bin's gap, without its sign.
     """
-    p, t = (x[mask != 255] for x in (logits.softmax(1).amax(1), (logits.argmax(1) == mask).float()))
-    return torch.bincount((10 * p).int(), t - p).abs().sum() / (len(p) or 1), (t - p).abs().mean(), (t - p).mean().abs()
+    gap = (logits.argmax(1) == mask).float() - (p := logits.softmax(1).amax(1))
+    (d, s), (e, r) = ((gap[x], torch.bincount((10 * p[x]).int().clamp(max=9), gap[x])) for x in (mask < 255, mask >= 0))
+    return s.abs().sum() / (len(d) or 1), d.abs().mean(), d.mean().abs(), r.abs().sum() / len(e), d.mean()

@@ -41,7 +41,7 @@ def numbers_in_place_of_alpha(alpha, g):
     return sum(a * part for a, part in zip(alpha.tolist(), g))
 
 
-@wrong("weighted_sum", "not close")
+@wrong("weighted_sum", "Mismatched elements")
 def softmax_of_alpha(alpha, g):
     return torch.tensordot(alpha.softmax(0), g, 1)
 
@@ -90,7 +90,7 @@ def tasks_before_pictures(alpha, z):
     return torch.stack([torch.einsum("c,bchw->bhw", row[:-1], z) + row[-1] for row in alpha])
 
 
-@wrong("task_heads", "not close")
+@wrong("task_heads", "Mismatched elements")
 def offset_in_the_first_column(alpha, z):
     return torch.einsum("tc,bchw->bthw", alpha[:, 1:], z) + alpha[:, 0, None, None]
 
@@ -100,7 +100,7 @@ def squeezed(alpha, z):
     return (torch.einsum("tc,bchw->bthw", alpha[:, :-1], z) + alpha[:, -1, None, None]).squeeze()
 
 
-@wrong("task_heads", "lost by item()")
+@wrong("task_heads", "has no gradient")
 def without_gradient(alpha, z):
     with torch.no_grad():
         return F.conv2d(z, alpha[:, :-1, None, None], alpha[:, -1])
@@ -140,7 +140,7 @@ def a_sigmoid_for_each_part(z, g):
     return formula.mix(z.sigmoid().movedim(1, 0), g)
 
 
-@wrong("gated_sum", "not close")
+@wrong("gated_sum", "exchanged by `reshape`")
 def reshaped_in_place_of_moved(z, g):
     alpha = z.softmax(1).reshape(g.shape)
     return (alpha * g).sum(0)
@@ -188,7 +188,12 @@ def rows_scaled_by_m(g, y, m):
     return torch.linalg.lstsq((g * m).T, (y * m)[:, None]).solution[:, 0]
 
 
-@wrong("fitted_alpha", "not close")
+@wrong("fitted_alpha", "on the side of the parts alone")
+def weights_in_A_alone(g, y, m):
+    return torch.linalg.solve(torch.einsum("ip,jp,p->ij", g, g, m), g @ y)
+
+
+@wrong("fitted_alpha", "Mismatched elements")
 def each_part_alone(g, y, m):
     return (g * m * y).sum(1) / (g * g * m).sum(1)
 
@@ -306,9 +311,18 @@ def without_the_half(p, y):
     return (r.square().sum(1) / known.sum(1).clamp(min=1)).sum()
 
 
-@wrong("partly_labelled", "For inputs")
+@wrong("partly_labelled", "count as labels of 0")
 def missing_is_zero(p, y):
     return (p - y.nan_to_num()).square().mean(1).sum() / 2
+
+
+@wrong("partly_labelled", "for no label at all your answer has no gradient")
+def zero_without_gradient(p, y):
+    known = ~y.isnan()
+    if not known.any():
+        return torch.zeros((), device=p.device)
+    r = (p - y.nan_to_num()) * known
+    return (r.square().sum(1) / known.sum(1).clamp(min=1)).sum() / 2
 
 
 @right("one_step")
@@ -329,12 +343,20 @@ def task_by_task(w, v, X, y, alpha, eta):
     return new_w, new_v
 
 
-@wrong("one_step", "compute all gradients first")
+@wrong("one_step", "use the trunk after its step")
 def heads_after_the_trunk(w, v, X, y, alpha, eta):
     r = torch.outer(X @ w, v) - y
     w = w - eta * (alpha * v * (X.T @ r)).sum(1) / len(X)
+    r = torch.outer(X @ w, v) - y
     v = v - eta * alpha * (X @ w @ r) / len(X)
     return w, v
+
+
+@wrong("one_step", "mix two points")
+def old_residuals_and_new_trunk(w, v, X, y, alpha, eta):
+    r = torch.outer(X @ w, v) - y
+    w = w - eta * X.T @ (r @ (alpha * v)) / len(X)
+    return w, v - eta * alpha * (X @ w @ r) / len(X)
 
 
 @wrong("one_step", "heads have no α")
@@ -352,7 +374,7 @@ def written_into_w_and_v(w, v, X, y, alpha, eta):
     return w, v
 
 
-@wrong("one_step", "not close")
+@wrong("one_step", "Mismatched elements")
 def trunk_gets_the_mean(w, v, X, y, alpha, eta):
     r = alpha * (torch.outer(X @ w, v) - y) / len(X)
     return w - eta * (X.T @ r @ v) / len(v), v - eta * (X @ w @ r)
@@ -399,7 +421,7 @@ def to_zero(theta, s):
     return theta / (1 + s)
 
 
-@wrong("pull_together", "not close")
+@wrong("pull_together", "Mismatched elements")
 def mean_of_the_parameters(theta, s):
     mean = theta.mean(1, keepdim=True)
     return mean + (theta - mean) / (1 + s)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from answers import right, wrong
 from mtl_course import losses, metrics
+from mtl_course.datasets import targets
 
 
 @right("new_ids")
@@ -48,7 +49,7 @@ def table_of_255(mask, table):
     return table[mask]
 
 
-@wrong("new_ids", "another answer is expected")
+@wrong("new_ids", "last id of the table")
 def ignored_as_the_last_class(mask, table):
     return table[mask.clamp(max=len(table) - 1)]
 
@@ -78,13 +79,13 @@ def rows_exchanged(mask, normals):
     return mask.flip(0), normals.flip(1) * signs[:, None, None]
 
 
-@wrong("mirrored", "item [0]")
+@wrong("mirrored", "Your mask stayed where it was")
 def mask_left_behind(mask, normals):
     x, y, z = normals.flip(-1)
     return mask, torch.stack([-x, y, z])
 
 
-@wrong("mirrored", "item [1]")
+@wrong("mirrored", "all three signs changed")
 def all_signs(mask, normals):
     return mask.flip(-1), -normals.flip(-1)
 
@@ -119,6 +120,12 @@ def by_padding(mask):
     return torch.where((around == 255).any(0), 255, (around != middle).any(0).long())
 
 
+@right("boundary_mask")
+def by_the_package(mask):
+    ids = mask.cpu().numpy()
+    return torch.as_tensor(targets.boundary(ids, ids == 255), dtype=torch.int64, device=mask.device)
+
+
 @wrong("boundary_mask", "nobody knows whether")
 def only_its_own_255(mask):
     border = torch.zeros_like(mask)
@@ -131,7 +138,7 @@ def only_its_own_255(mask):
     return border
 
 
-@wrong("boundary_mask", "have one side")
+@wrong("boundary_mask", "the one above it and the one to the left")
 def one_side(mask):
     border, unknown = torch.zeros_like(mask), mask == 255
     border[:-1][mask[1:] != mask[:-1]] = 1
@@ -140,6 +147,20 @@ def one_side(mask):
         unknown[None, None].float(), torch.tensor([[[[0.0, 1, 0], [1, 1, 1], [0, 1, 0]]]]).to(mask.device), padding=1
     )
     return border.masked_fill(grown[0, 0] > 0, 255)
+
+
+@wrong("boundary_mask", "the one below it and the one to the right")
+def behind_the_border(mask):
+    border, unknown = torch.zeros_like(mask), mask == 255
+    near = unknown.clone()
+    near[1:] |= unknown[:-1]
+    near[:-1] |= unknown[1:]
+    near[:, 1:] |= unknown[:, :-1]
+    near[:, :-1] |= unknown[:, 1:]
+    border[1:][mask[1:] != mask[:-1]] = 1
+    border[:, 1:][mask[:, 1:] != mask[:, :-1]] = 1
+    border[near] = 255
+    return border
 
 
 @wrong("boundary_mask", "Its dtype is torch.bool")
@@ -152,7 +173,7 @@ def true_and_false(mask):
     return border
 
 
-@wrong("boundary_mask", "Greatest absolute difference")
+@wrong("boundary_mask", "goes on at its other edge")
 def round_the_edge(mask):
     around = torch.stack([mask, *(mask.roll(step, dim) for step in (1, -1) for dim in (0, 1))])
     return torch.where((around == 255).any(0), 255, (around != mask).any(0).long())
@@ -225,7 +246,7 @@ def on_the_cpu(truth, answer, k):
     return table
 
 
-@wrong("confusion_matrix", "Tensor-likes are not close")
+@wrong("confusion_matrix", "Mismatched elements")
 def ignored_as_background(truth, answer, k):
     truth = torch.where(truth == 255, 0, truth)
     return torch.bincount((truth * k + answer).flatten(), minlength=k * k).reshape(k, k)
@@ -260,7 +281,7 @@ def corners_aligned(logits, image):
     return large.argmax(dim=1)
 
 
-@wrong("full_size_mask", "Tensor-likes are not close")
+@wrong("full_size_mask", "Mismatched elements")
 def ids_averaged(logits, image):
     ids = logits.argmax(1, keepdim=True).float()
     return F.interpolate(ids, size=image.shape[-2:], mode="bilinear")[:, 0].round().long()
@@ -314,14 +335,22 @@ def mean_of_all_pixels(logits, mask):
     return ((logits.logsumexp(1) - mine) * valid).mean()
 
 
-@wrong("stable_cross_entropy", "all pixels ignored")
+@wrong("stable_cross_entropy", "not for all pixels ignored")
 def nothing_over_nothing(logits, mask):
     return F.cross_entropy(logits, mask, ignore_index=255)
 
 
-@wrong("stable_cross_entropy", "lost by item()")
+@wrong("stable_cross_entropy", "Your answer has no gradient")
 def a_float(logits, mask):
     return torch.tensor(losses.cross_entropy(logits, mask).item())
+
+
+@wrong("stable_cross_entropy", "but for all pixels ignored your answer")
+def a_new_zero(logits, mask):
+    valid = mask != 255
+    if not valid.any():
+        return torch.tensor(0.0)
+    return -logits.log_softmax(1).movedim(1, -1)[valid].gather(1, mask[valid][:, None]).mean()
 
 
 @wrong("stable_cross_entropy", "For inputs")
@@ -364,7 +393,7 @@ def each_picture_alone(confusions):
     return torch.stack(scores).nanmean()
 
 
-@wrong("mean_iou", "nowhere as 0")
+@wrong("mean_iou", "does not occur as 0")
 def nothing_is_0(confusions):
     table = confusions.sum(0).double()
     hits = table.diag()
@@ -378,7 +407,24 @@ def one_number_a_class(confusions):
     return hits / (table.sum(0) + table.sum(1) - hits)
 
 
-@wrong("mean_iou", "Scalars are not close")
+@wrong("mean_iou", "answered but never true")
+def classes_of_the_truth(confusions):
+    table = confusions.sum(0)
+    hits, truth = table.diag(), table.sum(1)
+    return (hits / (truth + table.sum(0) - hits))[truth > 0].mean()
+
+
+@wrong("mean_iou", "true but never answered")
+def classes_of_the_answers(confusions):
+    table, found = confusions.sum(0).tolist(), []
+    for k in range(len(table)):
+        answered = sum(row[k] for row in table)
+        if answered:
+            found.append(table[k][k] / (sum(table[k]) + answered - table[k][k]))
+    return sum(found) / len(found)
+
+
+@wrong("mean_iou", "counts the hits twice")
 def intersection_counted_twice(confusions):
     table = confusions.sum(0).double()
     return (table.diag() / (table.sum(0) + table.sum(1))).nanmean()
@@ -431,6 +477,22 @@ def mean_over_all_classes(logits, mask):
     return 1 - (2 * (p * t).sum(0) / (p.sum(0) + t.sum(0)).clamp(min=1e-12)).mean()
 
 
+@wrong("dice_loss", "runs over the ignored pixels too")
+def ignored_left_in_p(logits, mask):
+    p, found = logits.softmax(1), []
+    for k in mask[mask != 255].unique():
+        t = (mask == k).float()
+        found.append(1 - 2 * (p[:, k] * t).sum() / (p[:, k].sum() + t.sum()))
+    return sum(found, 0 * logits.sum()) / max(len(found), 1)
+
+
+@wrong("dice_loss", "but for all pixels ignored your answer")
+def zero_of_its_own(logits, mask):
+    if (mask == 255).all():
+        return torch.tensor(0.0)
+    return losses.dice(logits, mask)
+
+
 @wrong("dice_loss", "For inputs")
 def one_ratio(logits, mask):
     valid = mask != 255
@@ -439,12 +501,12 @@ def one_ratio(logits, mask):
     return 1 - 2 * (p * t).sum() / (p.sum() + t.sum()).clamp(min=1e-12)
 
 
-@wrong("dice_loss", "lost by item()")
+@wrong("dice_loss", "Your answer has no gradient")
 def a_number(logits, mask):
     return losses.dice(logits, mask).item()
 
 
-@wrong("dice_loss", "all pixels ignored")
+@wrong("dice_loss", "not for all pixels ignored")
 def nothing_to_average(logits, mask):
     p, t = logits.softmax(1).movedim(1, -1)[mask != 255], F.one_hot(mask[mask != 255], logits.shape[1])
     there = t.sum(0) > 0

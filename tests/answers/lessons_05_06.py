@@ -42,7 +42,7 @@ def not_added(trunk, heads):
     return len(heads) * (trunk + heads) / (trunk + heads.sum())
 
 
-@wrong("times_cheaper", "Scalars are not close")
+@wrong("times_cheaper", "but got")
 def equal_heads(trunk, heads):
     T, head = len(heads), heads[0]
     return T * (trunk + head) / (trunk + T * head)
@@ -94,12 +94,18 @@ def in_place(x, own):
     return x
 
 
-@wrong("cross_stitched", "Tensor-likes are not close")
+@wrong("cross_stitched", "read features that are mixed already")
 def reads_what_is_mixed_already(x, own):
     mixed = x.clone()
     for t in range(len(x)):
         mixed[t] = own * mixed[t] + (1 - own) * (mixed.sum(0) - mixed[t]) / (len(x) - 1)
     return mixed
+
+
+@wrong("cross_stitched", "Mismatched elements")
+def shares_exchanged(x, own):
+    others = torch.stack([(x.sum(0) - one) / (len(x) - 1) for one in x])
+    return (1 - own) * x + own * others
 
 
 @wrong("cross_stitched", "not on a GPU")
@@ -138,9 +144,15 @@ def tasks_compete(z, W):
     return scores.softmax(0) * z
 
 
-@wrong("attended", "another answer is expected. Tensor-likes")
+@wrong("attended", "Your W is transposed")
 def weights_transposed(z, W):
     return torch.sigmoid(torch.einsum("tcd,bchw->tbdhw", W, z)) * z
+
+
+@wrong("attended", "Your answer carries z on")
+def masks_that_carry(z, W):
+    masks = torch.sigmoid(torch.einsum("tdc,bchw->tbdhw", W, z))
+    return z + masks * z
 
 
 @wrong("attended", "another gradient is expected")
@@ -182,13 +194,25 @@ def load_of_pictures(alpha):
     return ((load - load.mean()) ** 2).mean() / load.mean() ** 2
 
 
-@wrong("expert_balance", "are not close")
+@wrong("expert_balance", "divides by N - 1")
+def one_less(alpha):
+    load = alpha.sum((0, 2))
+    return load.var() / load.mean().square()
+
+
+@wrong("expert_balance", "the variance itself")
+def not_relative(alpha):
+    load = torch.einsum("tnb->n", alpha)
+    return torch.mean((load - load.mean()) ** 2)
+
+
+@wrong("expert_balance", "the standard deviation")
 def deviation_without_the_square(alpha):
     load = alpha.sum((0, 2))
     return load.std(correction=0) / load.mean()
 
 
-@wrong("expert_balance", "lost by item()")
+@wrong("expert_balance", "has no gradient")
 def how_often_chosen(alpha):
     load = torch.bincount(alpha.argmax(1).flatten(), minlength=alpha.shape[1]).float()
     return load.var(correction=0) / load.mean() ** 2
@@ -205,7 +229,7 @@ def from_the_gramian(J, alpha):
     return torch.einsum("in,jn,j->i", J, J, alpha).lt(0)
 
 
-@wrong("harmed", "weigh the gradients by α")
+@wrong("harmed", "weight the gradients by α")
 def of_the_plain_sum(J, alpha):
     d = J.sum(0)
     return J @ d < 0
@@ -262,6 +286,18 @@ def no_price(L, s):
 def pays_for_all(L, s):
     weights = 0.5 * torch.exp(-s)
     return (weights * torch.nan_to_num(L)).sum() + 0.5 * s.sum()
+
+
+@wrong("uncertainty_weighted", "Your weight grows with s")
+def weight_grows(L, s):
+    there = ~L.isnan()
+    return 0.5 * torch.sum(torch.exp(s[there]) * L[there] + s[there])
+
+
+@wrong("uncertainty_weighted", "Its shape is")
+def price_outside_the_sum(L, s):
+    there = ~L.isnan()
+    return (0.5 * torch.exp(-s[there]) * L[there]).sum() + 0.5 * s[there]
 
 
 @wrong("uncertainty_weighted", "2 times the right one")
@@ -325,7 +361,7 @@ def g_is_changed(g, others):
     return g
 
 
-@wrong("projected", "Tensor-likes are not close")
+@wrong("projected", "Mismatched elements")
 def wrong_way(g, others):
     p = g.clone()
     for other in others:
@@ -408,7 +444,7 @@ def the_step_itself(J, alpha):
     return torch.stack([1 - gamma, gamma]).flatten()[:, None] * torch.stack([d, J[k]])
 
 
-@wrong("frank_wolfe", "Tensor-likes are not close")
+@wrong("frank_wolfe", "Mismatched elements")
 def always_half_way(J, alpha):
     k = (J @ (alpha @ J)).argmin()
     new = alpha / 2

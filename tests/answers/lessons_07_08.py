@@ -53,10 +53,29 @@ def single_minus_shared(shared, single, t):
     return d.mean() - half, d.mean() + half
 
 
-@wrong("paired_interval", "another answer is expected")
+@wrong("paired_interval", "Your interval lacks √n")
 def of_one_run(shared, single, t):
     d = shared - single
     return d.mean() - t * d.std(), d.mean() + t * d.std()
+
+
+@wrong("paired_interval", "the upper end first")
+def high_before_low(shared, single, t):
+    d = shared - single
+    half = t * d.std() / len(d) ** 0.5
+    return d.mean() + half, d.mean() - half
+
+
+@wrong("paired_interval", "the mean and the half width")
+def mean_and_half_width(shared, single, t):
+    d = shared - single
+    return d.mean(), t * d.std() / math.sqrt(len(d))
+
+
+@wrong("paired_interval", "another answer is expected")
+def t_left_out(shared, single, t):
+    d = shared - single
+    return d.mean() - d.std() / len(d) ** 0.5, d.mean() + d.std() / len(d) ** 0.5
 
 
 @wrong("paired_interval", "Your function stopped")
@@ -109,7 +128,12 @@ def from_large_to_small(scores, k):
     return total
 
 
-@wrong("expected_best", "another answer is expected")
+@wrong("expected_best", "the best of all n trials")
+def the_best_of_all(scores, k):
+    return max(scores.tolist())
+
+
+@wrong("expected_best", "stand in the order of the trials")
 def not_sorted(scores, k):
     n = len(scores)
     share = [((i + 1) / n) ** k - (i / n) ** k for i in range(n)]
@@ -180,66 +204,6 @@ def a_tuple_times_a_list(d):
     return sum(s >= abs(sum(d)) for s in sums) / 2 ** len(d)
 
 
-# 07: holm
-
-
-@right("holm")
-def step_by_step(p):
-    shown = [False] * len(p)
-    for done, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        if p[i] >= 0.05 / (len(p) - done):
-            break
-        shown[i] = True
-    return shown
-
-
-@right("holm")
-def by_adjusted_p(p):
-    q, order = torch.tensor(p).sort()
-    adjusted = (q * torch.arange(len(p), 0, -1)).cummax(0).values
-    return (adjusted < 0.05)[order.argsort()].tolist()
-
-
-@right("holm")
-def take_out_the_smallest(p):
-    left, shown = list(p), []
-    while left and min(left) < 0.05 / len(left):
-        shown.append(min(left))
-        left.remove(min(left))
-    return [x in shown for x in p]
-
-
-@wrong("holm", "which is Bonferroni")
-def the_strictest_for_all(p):
-    return [x * len(p) < 0.05 for x in p]
-
-
-@wrong("holm", "You go on after the first p that fails")
-def no_stop(p):
-    shown = [None] * len(p)
-    for done, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        shown[i] = p[i] < 0.05 / (len(p) - done)
-    return shown
-
-
-@wrong("holm", "the order of the sorted p")
-def sorted_and_left_so(p):
-    q = torch.tensor(p).sort().values
-    return ((q < 0.05 / torch.arange(len(p), 0, -1)).cumprod(0) > 0).tolist()
-
-
-@wrong("holm", "another answer is expected")
-def not_corrected(p):
-    return [x < 0.05 for x in p]
-
-
-@wrong("holm", "Your function stopped")
-def sort_returns_none(p):
-    order = p.sort()
-    bounds = [0.05 / (len(p) - done) for done in range(len(p))]
-    return [x < bounds[order.index(x)] for x in p]
-
-
 # 08: forgotten
 
 
@@ -256,17 +220,27 @@ def pixel_by_pixel(old, new, truth):
     return found
 
 
-@wrong("forgotten", "shows every change")
+@wrong("forgotten", "every change of the answer")
 def where_they_differ(old, new, truth):
     return (old - new).abs() > 0
 
 
-@wrong("forgotten", "shows all that is wrong now")
+@wrong("forgotten", "every change where a truth is known")
+def where_they_differ_and_it_is_known(old, new, truth):
+    return (old != new) & (truth != 255)
+
+
+@wrong("forgotten", "and ignored pixels (255) too")
 def errors_of_the_new(old, new, truth):
     return ~(new == truth)
 
 
-@wrong("forgotten", "shows what was learned")
+@wrong("forgotten", "wrong where a truth is known")
+def known_errors_of_the_new(old, new, truth):
+    return (new != truth) & (truth != 255)
+
+
+@wrong("forgotten", "(wrong, then right)")
 def the_other_direction(old, new, truth):
     return torch.where(old != truth, new == truth, torch.zeros_like(truth).bool())
 
@@ -330,6 +304,11 @@ def in_place(x, mean, var, m):
 
 
 @wrong("running_statistics", "another answer is expected")
+def standard_deviations(x, mean, var, m):
+    return mean.lerp(x.mean((0, 2, 3)), m), var.lerp(x.std((0, 2, 3)), m)
+
+
+@wrong("running_statistics", "the mean of the pictures' own")
 def picture_by_picture(x, mean, var, m):
     return (1 - m) * mean + m * x.mean((0, 2, 3)), (1 - m) * var + m * x.var((2, 3)).mean(0)
 
@@ -382,10 +361,22 @@ def arguments_exchanged(new, old, T):
     return T**2 * (p * (p.log() - log_q)).sum(1).mean()
 
 
-@wrong("distillation", "another answer is expected")
+@wrong("distillation", "divides by the K classes too")
 def mean_over_classes_too(new, old, T):
     q = (old.detach() / T).softmax(1)
     return T**2 * F.kl_div((new / T).log_softmax(1), q, reduction="none").mean()
+
+
+@wrong("distillation", "divided by B alone")
+def batchmean(new, old, T):
+    q = (old.detach() / T).softmax(1)
+    return T**2 * F.kl_div((new / T).log_softmax(1), q, reduction="batchmean")
+
+
+@wrong("distillation", "another answer is expected")
+def hotter_old_answers_only(new, old, T):
+    q = (old.detach() / T).softmax(1)
+    return T**2 * F.kl_div(new.log_softmax(1), q, reduction="none").sum(1).mean()
 
 
 @wrong("distillation", "no gradient")

@@ -1,5 +1,7 @@
 """Answers to the exercises of lessons 09 and 10."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel
@@ -7,59 +9,8 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from torchvision.transforms.v2.functional import center_crop
 
 from answers import right, wrong
-from mtl_course import losses
 from mtl_course.datasets.transforms import fitted_size, resize
 from mtl_course.training.descent import _mean_of
-
-# mean_of_weights
-
-
-@right("mean_of_weights")
-def by_one_difference(mean, theta, k, beta):
-    share = 0.0 if k == 0 else min(beta, (1 + k) / (10 + k))
-    return theta + share * (mean - theta)
-
-
-@right("mean_of_weights")
-def as_fit_does_it(mean, theta, k, beta):
-    model = torch.nn.ParameterList([theta.clone()])
-    averaged = AveragedModel(model, multi_avg_fn=_mean_of(beta))
-    averaged.module[0].data.copy_(mean)
-    averaged.n_averaged.fill_(k)
-    averaged.update_parameters(model)
-    return averaged.module[0].detach()
-
-
-@wrong("mean_of_weights", "take β at every k")
-def no_warm_up(mean, theta, k, beta):
-    return beta * mean + (1 - beta) * theta
-
-
-@wrong("mean_of_weights", "shares are exchanged")
-def exchanged(mean, theta, k, beta):
-    if k == 0:
-        return theta
-    share = min(beta, (1 + k) / (10 + k))
-    return share * theta + (1 - share) * mean
-
-
-@wrong("mean_of_weights", "take the smaller one")
-def larger(mean, theta, k, beta):
-    share = max(beta, (1 + k) / (10 + k)) if k else 0
-    return mean * share + theta * (1 - share)
-
-
-@wrong("mean_of_weights", "not for k=0")
-def no_first(mean, theta, k, beta):
-    share = min(beta, (1 + k) / (10 + k))
-    return share * mean + (1 - share) * theta
-
-
-@wrong("mean_of_weights", "changes its arguments")
-def in_place(mean, theta, k, beta):
-    share = min(beta, (1 + k) / (10 + k)) if k else 0
-    return mean.mul_(share).add_(theta, alpha=1 - share)
-
 
 # next_loss_scale
 
@@ -98,7 +49,7 @@ def never_reset(scale, good, finite, interval):
     return (scale * 2 if good % interval == 0 else scale), good
 
 
-@wrong("next_loss_scale", "one step too late")
+@wrong("next_loss_scale", "not doubled by the step that completes the interval")
 def too_late(scale, good, finite, interval):
     if not finite:
         return scale / 2, 0
@@ -108,6 +59,13 @@ def too_late(scale, good, finite, interval):
 
 
 @wrong("next_loss_scale", "another answer is expected")
+def never_below_one(scale, good, finite, interval):
+    if not finite:
+        return max(scale / 2, 1.0), 0
+    return (2 * scale, 0) if good + 1 == interval else (scale, good + 1)
+
+
+@wrong("next_loss_scale", "Your changes are exchanged")
 def up_and_down_exchanged(scale, good, finite, interval):
     if not finite:
         return scale * 2, 0
@@ -121,52 +79,97 @@ def takes_steps_for_a_tensor(scale, good, finite, interval):
     return torch.where(finite.all(), scale, scale / 2), good + 1
 
 
-# accumulated_loss
+# shares_in_the_mean
 
 
-@right("accumulated_loss")
-def all_at_once(logits, masks):
-    return losses.cross_entropy(logits.flatten(0, 1), masks.flatten(0, 1))
+@right("shares_in_the_mean")
+def step_by_step(n, beta):
+    shares = [1.0]
+    for k in range(1, n + 1):
+        old = min(beta, (1 + k) / (10 + k))
+        shares = [old * share for share in shares] + [1 - old]
+    return torch.tensor(shares)
 
 
-@right("accumulated_loss")
-def class_by_class(logits, masks):
-    total, valid = 0 * logits.sum(), (masks != 255).sum()
-    for k in range(logits.shape[2]):
-        total = total - logits.log_softmax(2)[:, :, k][masks == k].sum()
-    return total / max(int(valid), 1)
+@right("shares_in_the_mean")
+def means_of_unit_vectors_as_fit_takes_them(n, beta):
+    weights = torch.eye(n + 1)
+    model = torch.nn.ParameterList([weights[0].clone()])
+    averaged = AveragedModel(model, multi_avg_fn=_mean_of(beta))
+    for now in weights:
+        model[0].data.copy_(now)
+        averaged.update_parameters(model)
+    return averaged.module[0].detach()
 
 
-@wrong("accumulated_loss", "average the means")
-def mean_of_means(logits, masks):
-    found = [F.cross_entropy(x, y, ignore_index=255) for x, y in zip(logits, masks)]
-    return torch.stack(found).nan_to_num().mean()
+@right("shares_in_the_mean")
+def by_products(n, beta):
+    old = [0.0] + [min(beta, (1 + k) / (10 + k)) for k in range(1, n + 1)]
+    return torch.tensor([(1 - old[j]) * math.prod(old[j + 1 :]) for j in range(n + 1)])
 
 
-@wrong("accumulated_loss", "add the means")
-def sum_of_means(logits, masks):
-    total = 0.0
-    for x, y in zip(logits, masks):
-        part = F.cross_entropy(x, y, ignore_index=255, reduction="sum")
-        total = total + part / (y != 255).sum().clamp(min=1)
-    return total
+@wrong("shares_in_the_mean", "take β at every k")
+def no_warm_up(n, beta):
+    shares = [beta**n] + [(1 - beta) * beta ** (n - j) for j in range(1, n + 1)]
+    return torch.tensor(shares)
 
 
-@wrong("accumulated_loss", "leave them out of the count")
-def all_pixels(logits, masks):
-    parts = [F.cross_entropy(x, y, ignore_index=255, reduction="none") for x, y in zip(logits, masks)]
-    return torch.stack(parts).mean()
+@wrong("shares_in_the_mean", "do not add up to 1")
+def no_first(n, beta):
+    shares = []
+    for k in range(n + 1):
+        old = min(beta, (1 + k) / (10 + k))
+        shares = [old * share for share in shares] + [1 - old]
+    return torch.tensor(shares)
 
 
-@wrong("accumulated_loss", "not for all pixels ignored")
-def nothing_valid(logits, masks):
-    return F.cross_entropy(logits.flatten(0, 1), masks.flatten(0, 1), ignore_index=255)
+@wrong("shares_in_the_mean", "take the smaller one")
+def larger(n, beta):
+    shares = torch.ones(1)
+    for k in range(1, n + 1):
+        old = max(beta, (1 + k) / (10 + k))
+        shares = torch.cat([old * shares, torch.tensor([1 - old])])
+    return shares
 
 
-@wrong("accumulated_loss", "has no gradient")
-def numbers(logits, masks):
-    sums = [F.cross_entropy(x, y, ignore_index=255, reduction="sum").item() for x, y in zip(logits, masks)]
-    return torch.tensor(sum(sums) / max((masks != 255).sum().item(), 1))
+@wrong("shares_in_the_mean", "newest weights stand first")
+def newest_first(n, beta):
+    shares, left = [], 1.0
+    for k in range(n, 0, -1):
+        old = min(beta, (1 + k) / (10 + k))
+        shares.append(left * (1 - old))
+        left *= old
+    return torch.tensor(shares + [left])
+
+
+@wrong("shares_in_the_mean", "those at their own update")
+def nothing_shrinks_later(n, beta):
+    return torch.tensor([1.0] + [1 - min(beta, (1 + k) / (10 + k)) for k in range(1, n + 1)])
+
+
+@wrong("shares_in_the_mean", "Mismatched elements")
+def exchanged(n, beta):
+    shares = torch.zeros(n + 1)
+    shares[0] = 1
+    for k in range(1, n + 1):
+        old = min(beta, (1 + k) / (10 + k))
+        shares = (1 - old) * shares
+        shares[k] = old
+    return shares
+
+
+@wrong("shares_in_the_mean", "not for n = 0")
+def at_least_one_update(n, beta):
+    old = torch.tensor([min(beta, (1 + k) / (10 + k)) for k in range(1, n + 1)])
+    left = old.flip(0).cumprod(0).flip(0)
+    later = torch.cat([left[1:], torch.ones(1)]) * (1 - old)
+    return torch.cat([left[:1], later])
+
+
+@wrong("shares_in_the_mean", "([4]), expected ([5])")
+def without_the_first(n, beta):
+    old = torch.tensor([min(beta, (1 + k) / (10 + k)) for k in range(1, n + 1)])
+    return torch.stack([(1 - old[j]) * old[j + 1 :].prod() for j in range(n)] or [torch.ones(())])
 
 
 # joint_statistics
@@ -205,7 +208,7 @@ def only_within(counts, means, variances):
 
 
 @wrong("joint_statistics", "All your parts count the same")
-def not_weighed(counts, means, variances):
+def not_weighted(counts, means, variances):
     mean = means.mean(0)
     return mean, (variances + (means - mean) ** 2).mean(0)
 
@@ -217,7 +220,17 @@ def shares_in_place(counts, means, variances):
     return mean, counts @ (variances + (means - mean) ** 2)
 
 
-@wrong("joint_statistics", "for item [1]")
+@wrong("joint_statistics", "You take plain means of both")
+def plain_means(counts, means, variances):
+    return means.mean(0), variances.mean(0)
+
+
+@wrong("joint_statistics", "Mismatched elements")
+def mean_alone_weighted(counts, means, variances):
+    return counts @ means / counts.sum(), variances.mean(0)
+
+
+@wrong("joint_statistics", "the mean of the squares of the pixels")
 def squares_without_the_mean(counts, means, variances):
     share = (counts / counts.sum())[:, None]
     return (share * means).sum(0), (share * (variances + means**2)).sum(0)
@@ -320,7 +333,7 @@ def with_bars(logits, shape):
     return F.interpolate(logits[None], shape, mode="bilinear")[0].argmax(0)
 
 
-@wrong("cut_back", "You decode first")
+@wrong("cut_back", "the steps of the small square")
 def decoded_first(logits, shape):
     size = logits.shape[-1]
     rows, columns = (round(side * size / max(shape)) for side in shape)
@@ -342,6 +355,15 @@ def scores_alone(logits, shape):
 
 
 @wrong("cut_back", "Mismatched elements")
+def corners_aligned(logits, shape):
+    size = logits.shape[-1]
+    rows, columns = (round(side * size / max(shape)) for side in shape)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    inner = logits[None, :, top : top + rows, left : left + columns]
+    return F.interpolate(inner, shape, mode="bilinear", align_corners=True)[0].argmax(0)
+
+
+@wrong("cut_back", "You exchange h and w")
 def sides_exchanged(logits, shape):
     size = logits.shape[-1]
     columns, rows = (round(side * size / max(shape)) for side in shape)
@@ -370,7 +392,7 @@ def bin_by_bin(logits, mask):
 def as_torchmetrics_does_it(logits, mask):
     if (mask == 255).all():
         return torch.zeros((), device=mask.device)
-    p = logits.softmax(1)
+    p = logits.softmax(1).clamp(max=1 - 1e-6)  # torchmetrics has a bin of its own for a confidence of 1
     return multiclass_calibration_error(p, mask, p.shape[1], n_bins=10, norm="l1", ignore_index=255)
 
 
@@ -381,14 +403,40 @@ def without_bins(logits, mask):
     return (confidence - (answer == mask).float()).abs()[valid].mean()
 
 
-@wrong("calibration_error", "one mean with one mean")
+@wrong("calibration_error", "Too sure here and too unsure there cancel")
 def one_bin(logits, mask):
     valid = mask != 255
     confidence, answer = logits.softmax(1).max(1)
     return (confidence[valid].mean() - (answer == mask)[valid].float().mean()).abs()
 
 
+@wrong("calibration_error", "below 0 where the model is too sure")
+def with_signs(logits, mask):
+    valid = mask != 255
+    confidence, answer = logits.softmax(1).max(1)
+    gap = ((answer == mask).float() - confidence)[valid]
+    number = (10 * confidence[valid]).long().clamp(max=9)
+    return sum(gap[number == m].sum() for m in range(10)) / max(len(gap), 1)
+
+
 @wrong("calibration_error", "For inputs")
+def bins_count_the_same(logits, mask):
+    valid = mask != 255
+    confidence, answer = logits.softmax(1).max(1)
+    gap, number = ((answer == mask).float() - confidence)[valid], (10 * confidence[valid]).long().clamp(max=9)
+    gaps = [gap[number == m].mean().abs() for m in range(10) if (number == m).any()]
+    return sum(gaps) / max(len(gaps), 1)
+
+
+@wrong("calibration_error", "not for confidence 0.5 or 1")
+def closed_on_the_right(logits, mask):
+    valid = mask != 255
+    confidence, answer = logits.softmax(1).max(1)
+    gap, number = ((answer == mask).float() - confidence)[valid], (10 * confidence[valid]).ceil()
+    return sum(gap[number == m].sum().abs() for m in range(1, 11)) / max(len(gap), 1)
+
+
+@wrong("calibration_error", "ignored pixels (255) as wrong answers")
 def ignored_is_wrong(logits, mask):
     confidence, answer = logits.softmax(1).max(1)
     return (
