@@ -96,7 +96,7 @@ exercises: $(READY) ## make notebooks/exercises from notebooks/solutions, and MI
 
 homework: $(READY) ## make the students' homework; with SUBMITTED=folder grade what was handed in, each submission apart
 	@$(CLASSROOM)
-	$(PY) tools/homework.py $(SUBMITTED)
+	$(PY) tools/homework.py $(if $(SUBMITTED),"$(SUBMITTED)")
 
 bench: $(READY) ## run the measurements in benchmarks/ (not lesson04_seeds.py and voc_model, voc_peer, voc_run, which train models)
 	@for f in $(filter-out benchmarks/lesson% benchmarks/voc_model.py benchmarks/voc_peer.py benchmarks/voc_run.py benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$f"; $(PY) "$$f" || exit 1; done

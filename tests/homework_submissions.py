@@ -90,6 +90,14 @@ while True:
         time.sleep(60)
 """
 
+# 12 cells with a picture of 1.9 MB each.
+PICTURE = """
+import os
+from IPython.display import Image, display
+display(Image(data=os.urandom(1_400_000), format="png"))
+"""
+PICTURES = 12
+
 # What a teacher would open in the feedback.
 LIVE_TEXT = """<script>alert("text")</script> <img src="x" onerror="alert('text')"> <a href="javascript:alert(1)">x</a>
 [y](javascript:alert(2)) <javascript:alert(3)> ![z](javascript:alert(4))"""

@@ -1,5 +1,6 @@
 """The engine of the checks: what it notices by itself, on a small exercise of its own."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -97,7 +98,7 @@ def test_a_stub_that_raises_is_no_attempt():
     def stub(alpha, parts):
         raise NotImplementedError
 
-    assert mixed.judge(stub) == (None, "not solved yet.")
+    assert mixed.judge(stub) == (None, "not solved yet. (It returns nothing.)")
 
 
 def test_a_check_prints_one_line_and_leaves_random_numbers_alone(capsys):
@@ -111,7 +112,7 @@ def test_a_check_prints_one_line_and_leaves_random_numbers_alone(capsys):
     assert said == [
         "mixed: right. You weighted each part.",
         "mixed: not yet. Your function changes its arguments: work on a copy.",
-        "mixed: not solved yet.",
+        "mixed: not solved yet. (It returns nothing.)",
     ]
 
 
@@ -166,10 +167,41 @@ def test_cases_are_what_their_lines_say():
             assert mask.dtype == torch.int64 and isinstance(number, float) and number > 0
             ids = mask[mask != 255]
             assert ids.numel() == 0 or 0 <= ids.min() <= ids.max() < k
-            assert (b == 1) == (label == cases.ONE) or b > 1
+            assert (b == 1) == (label == cases.ONE)
             assert label != cases.CLASS_0 or not ids.any()
             assert (label == cases.IGNORED) == (ids.numel() == 0)
             assert logits.is_contiguous() == (label != cases.ORDER)
+
+
+def test_another_seed_draws_other_cases():
+    shapes = set()
+
+    def remember(alpha, parts):
+        shapes.add(parts.shape)
+        return right(alpha, parts)
+
+    for seed in range(3):
+        before = len(shapes)
+        mixed(remember, seed)
+        assert len(shapes) > before
+    assert len({size for shape in shapes for size in shape}) > 3
+
+
+def test_a_caller_without_gradients_gets_them_all_the_same():
+    with torch.no_grad():
+        assert mixed.judge(right)[0] is True
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [10**30, "text", str, [[]], {"a": 1}, np.array(["a"]), np.datetime64("2026-01-01"), np.ones((2, 2))[:, ::-1],
+     torch.ones(2, 2).to_sparse(), (None,), object(), range(3)],
+)  # fmt: skip
+def test_a_strange_answer_is_refused_without_a_traceback_of_ours(answer):
+    for exercise in (mixed, check.mean_iou, check.new_ids, check.paired_interval):
+        right, says = exercise.judge(lambda *_: answer)
+        assert right is False and says
 
 
 def test_an_unknown_exercise_names_the_nearest():

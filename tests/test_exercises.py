@@ -4,7 +4,6 @@ import importlib
 import pkgutil
 import re
 import time
-from itertools import groupby
 
 import answers
 import make_exercises
@@ -72,7 +71,7 @@ def test_a_check_is_calm_about_an_empty_answer_and_quick(name, capsys):
     exercise = getattr(check, name)
     for empty in (lambda *_: None, lambda *_: ...):
         exercise(empty)
-    assert capsys.readouterr().out == f"{name}: not solved yet.\n" * 2
+    assert capsys.readouterr().out == f"{name}: not solved yet. (It returns nothing.)\n" * 2
     start = time.process_time()
     for answer in answers.RIGHT[name]:
         exercise.judge(answer)
@@ -142,8 +141,7 @@ def test_the_page_of_mistakes_is_what_the_checks_say():
 
 
 def test_a_check_says_what_a_thing_is_that_is_no_function_and_knows_its_names():
-    for name, many in groupby(EXERCISES):
-        assert list(many) == [name]
+    for name in EXERCISES:
         right, says = getattr(check, name).judge(3)
         assert right is False and "TypeError" in says
     with pytest.raises(AttributeError, match="did you mean"):

@@ -25,8 +25,12 @@ isolated = pytest.mark.skipif(not box.bubblewrap_works(), reason="needs bubblewr
 
 
 def run(course: Path, *arguments: object, seconds: int = 240) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "tools/homework.py", "--course", course, "--seed", SEED, *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=seconds)
+    return command("--course", course, "--seed", SEED, *arguments, seconds=seconds)
+
+
+def command(*arguments: object, seconds: int = 240, **variables: str) -> subprocess.CompletedProcess:
+    words = map(str, [sys.executable, ROOT / "tools/homework.py", *arguments])
+    return subprocess.run(list(words), capture_output=True, text=True, timeout=seconds, env=os.environ | variables)
 
 
 def table(path: Path) -> dict[str, dict[str, str]]:
@@ -79,6 +83,9 @@ def graded(course, releases, references) -> tuple[Path, subprocess.CompletedProc
     two["cells"].append({"cell_type": "markdown", "metadata": {}, "source": made.LIVE_TEXT, "id": "live"})
     greedy = made.answered(release, right, made.GREEDY)
     greedy["cells"] += [made.own_cell(made.HUNGRY), made.own_cell(made.FORKING)]
+    magic = {name: f"%matplotlib inline\n{answer}" for name, answer in right.items()}
+    pictures = made.answered(release, magic)
+    pictures["cells"] += [made.own_cell(f"{made.PICTURE}# {number}") for number in range(made.PICTURES)]
     places = [course / "gradebook.db", SOURCE / "ps1/ps1.ipynb", folder / "right/ps1/ps1.ipynb"]
     submissions = made.cheats(release, list(map(str, places)), "/") | {
         "right": made.answered(release, right),
@@ -88,6 +95,7 @@ def graded(course, releases, references) -> tuple[Path, subprocess.CompletedProc
         "endless": made.answered(release, right | made.ENDLESS),
         "stubborn": made.answered(release, right, made.STUBBORN),
         "greedy": greedy,
+        "pictures": pictures,
         "edited": made.edited(release),
         "damaged": '{"cells": [',
         "other": releases["ps2"],
@@ -106,7 +114,7 @@ def graded(course, releases, references) -> tuple[Path, subprocess.CompletedProc
 # Of 20 points.
 MARKS = {
     "right": 20, "no_edge_cases": 18, "two_tasks": 8, "untouched": 0, "endless": 16, "stubborn": 20, "greedy": 20,
-    "everything": 0, "patched": 0, "transformer": 0, "reader": 0, "edited": 0,
+    "pictures": 20, "everything": 0, "patched": 0, "transformer": 0, "reader": 0, "edited": 0,
     "damaged": 0, "other": 0, "without_cells": 0, "missing": 0, "wrong_name": 0, "linked": 0,
 }  # fmt: skip
 UNCHANGED = "no solution cell was changed"
@@ -175,6 +183,13 @@ def test_what_was_stopped_says_so(graded):
 
 
 @isolated
+def test_a_page_of_feedback_has_an_end(graded):
+    page = graded[0] / "feedback/pictures/ps1/ps1.html"
+    assert 6_000_000 < page.stat().st_size < 11_500_000  # all its pictures are 22 MB
+    assert page.read_text(encoding="utf-8").count("no more pictures of this notebook") == 1
+
+
+@isolated
 def test_a_second_run_grades_what_changed(graded, releases, references):
     course, _ = graded
     folder = course.parent / "submissions"
@@ -186,8 +201,19 @@ def test_a_second_run_grades_what_changed(graded, releases, references):
 
 
 @isolated
-def test_solutions_get_all_points_and_untouched_notebooks_none(course, releases, references):
-    """Of the first set the marks above say the same."""
+def test_grading_a_part_of_the_class_keeps_the_others_in_the_tables(graded, releases):
+    course, _ = graded
+    before = table(course / "scores.csv")
+    made.write(releases["ps1"], course.parent / "part", "late")
+    assert run(course, course.parent / "part", "--set", "ps1").returncode == 0
+    after = table(course / "scores.csv")
+    assert UNCHANGED in after.pop("late")["notes"] and after == before
+
+
+@isolated
+def test_solutions_get_all_points_and_untouched_notebooks_none(graded, releases, references):
+    """Of the first set the marks above say the same, and they stay in the table."""
+    course, _ = graded
     folder, names = course.parent / "all_sets", SETS[1:]
     for name in names:
         made.write(made.answered(releases[name], references[name]), folder, "solved", name)
@@ -196,7 +222,8 @@ def test_solutions_get_all_points_and_untouched_notebooks_none(course, releases,
     rows = table(course / "scores.csv")
     assert [float(rows["solved"][name]) for name in names] == [20] * 3, answer.stdout
     assert [float(rows["nothing"][name]) for name in names] == [0] * 3, answer.stdout
-    assert float(rows["solved"]["of"]) == 60
+    assert (rows["solved"]["ps1"], rows["solved"]["total"], rows["solved"]["of"]) == ("", "60.0", "80.0")
+    assert (rows["right"]["ps1"], rows["right"]["ps2"], rows["right"]["total"]) == ("20.0", "", "20.0")
     board = table(course / "leaderboard.csv")
     assert list(board) == ["solved"] and float(board["solved"]["mIoU"]) > 0.5 and "leaderboard" in answer.stdout
 
@@ -263,7 +290,109 @@ def test_without_bubblewrap_it_grades_and_says_what_is_not_kept_out(releases, re
     made.write(made.answered(releases["ps1"], references["ps1"] | made.ENDLESS), folder, "someone")
     answer = run(tmp_path / "course", folder, "--set", "ps1", "--isolation", "none", "--cell-seconds", 3)
     assert "Cheats are not kept out" in answer.stdout and "apt-get install bubblewrap" in answer.stdout
-    assert float(table(tmp_path / "course/scores.csv")["someone"]["ps1"]) == 16
+    scores = tmp_path / "course/scores.csv"
+    assert float(table(scores)["someone"]["ps1"]) == 16
+    scores.unlink()
+    scores.mkdir()  # it cannot be written
+    answer = run(tmp_path / "course", folder, "--set", "ps1", "--isolation", "none", "--cell-seconds", 3)
+    assert answer.returncode == 2 and answer.stderr.startswith(f"Stopped: {scores}: Is a directory.")
+    assert "someone ps1: unchanged" in answer.stdout
+
+
+def test_without_bubblewrap_it_refuses_unless_told_otherwise(releases, tmp_path):
+    made.write(releases["ps1"], tmp_path / "submissions", "someone")
+    answer = command(tmp_path / "submissions", "--course", tmp_path / "course", PATH="/nowhere")
+    assert answer.returncode == 2 and not (tmp_path / "course").exists()
+    for told in ("Nothing is graded", "Cheats are not kept out", "apt-get install bubblewrap", "--isolation none"):
+        assert told in answer.stderr
+
+
+MISTAKES = {
+    "negative seed": (["--seed=-1"], "is no seed"),
+    "large seed": (["--seed", "9" * 40], "is no seed"),
+    "no time": (["--cell-seconds", "0"], "is no time"),
+    "negative time": (["--total-seconds=-5"], "is no time"),
+    "no sets": (["--source", "empty"], "There is no problem set"),
+    "below a file": (["--course", "file/course"], "Not a directory"),
+    "nobody": (["empty"], "There is no submission"),
+    "no notebook": (["nothing"], "There is no submission"),
+    "in the course": (["course/submitted"], "lie in one another"),
+    "course in it": (["nothing", "--course", "nothing/course"], "lie in one another"),
+    "empty seed": (["--course", "old"], "seed.txt holds no whole number"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_of_the_user_are_told_in_a_sentence(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "nothing/student/ps1", "old"):
+        Path(folder).mkdir(parents=True)
+    for file in ("file", "old/seed.txt"):
+        Path(file).touch()
+    made.write("{}", Path("course/submitted"), "student")
+    before = sorted(Path().rglob("*"))
+    words, told = MISTAKES[name]
+    answer = command("--course", "course", *words)
+    assert answer.returncode == 2 and told in answer.stderr and "Traceback" not in answer.stderr
+    if name != "empty seed":
+        assert sorted(Path().rglob("*")) == before
+
+
+def test_the_hidden_seed_cannot_be_guessed_nor_found_from_another_set(tmp_path):
+    from grading.course import hidden_seed
+
+    assert command("--course", tmp_path, "--set", "ps1").returncode == 0
+    secret = tmp_path / "seed.txt"
+    assert int(secret.read_text()) > 2**90 and secret.stat().st_mode & 0o77 == 0
+    seeds = [hidden_seed(int(secret.read_text()), name) for name in SETS]
+    assert len(set(seeds)) == 4 and all(2**90 < seed < 2**128 for seed in seeds)
+    assert hidden_seed(1, "ps1") == hidden_seed(1, "ps1") != hidden_seed(2, "ps1")
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path, monkeypatch):
+    def closed(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    path = made.write("{}", tmp_path, "someone")
+    monkeypatch.setattr(collect.os, "open", closed)
+    with pytest.raises(collect.Refused, match=r"cannot be read \(Permission denied\)"):
+        collect.read(tmp_path, "someone", "ps1")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(collect.Refused, match=r"someone/ps1/ps1.ipynb is no file"):
+        collect.read(tmp_path, "someone", "ps1")
+
+
+def test_missing_solution_cells_are_noted(releases):
+    import nbformat
+
+    release = nbformat.reads(json.dumps(releases["ps1"]), as_version=4)
+    answer = made.answered(releases["ps1"], {})
+    answer["cells"] = [cell for cell in answer["cells"] if made.grade_id(cell) != "mix_present"]
+    answer["cells"].append(made.own_cell("def mix_present(alpha, outputs, present): ..."))
+    told = collect.note(collect.rebuild(release, collect.parse(json.dumps(answer))))
+    assert "Solution cells are missing: mix_present." in told
+    whole = collect.rebuild(release, collect.parse(json.dumps(releases["ps1"])))
+    assert "missing" not in collect.note(whole)
+
+
+def test_shared_memory_counts_too():
+    code = "import mmap; m = mmap.mmap(-1, 2**26); m.write(b'x' * 2**26); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        assert box.memory_of(psutil.Process(process.pid)) > 2**26
+        process.communicate(b"\n")
+
+
+def test_when_the_time_of_the_notebook_is_over_no_cell_is_run():
+    from grading.judge import Session
+
+    session = Session([], False, box.Limits(total_seconds=0), 1)
+    try:
+        (output,) = session.run_student("print('run')")
+    finally:
+        session.close()
+    assert output.evalue == "The time of the whole notebook is over. This cell was not run."
 
 
 @isolated

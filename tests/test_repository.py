@@ -158,3 +158,25 @@ def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks():
     source += 'def f():\n    """Doc\n    string."""\n    # why\n    return x\n'
     assert count_lines.code_lines(source) == {3, 4, 7, 11}
     assert count_lines.function_lengths(source) == {"f (line 7)": 2}
+
+
+def test_the_teacher_reads_what_was_measured():
+    """The figures of notebooks/TEACHING.md for one student are those of benchmarks/RESULTS.md."""
+    section = (ROOT / "benchmarks" / "RESULTS.md").read_text().split("## One student\n")[1].split("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:5]]
+        for line in section.splitlines()
+        if re.match(r"\| \S*\d\d_", line)
+    ]
+    lessons = {name: (int(own), int(shared), int(seconds)) for name, own, shared, seconds in rows}
+    exercises = [lessons.pop(name) for name in list(lessons) if name.startswith("exercises")]
+    assert len(lessons) == 12 and len(exercises) == 10
+    memory, time = (max(lessons, key=lambda name: lessons[name][place]) for place in (0, 2))
+    others = [row for name, row in lessons.items() if name not in (memory, time)]
+    text = (ROOT / "notebooks" / "TEACHING.md").read_text()
+    own, shared, _ = lessons[memory]
+    assert f"[{memory[:2]}]({memory}.ipynb), which starts" in text and f"{own} MB of its own, {shared} MB with" in text
+    assert f"[{time[:2]}]({time}.ipynb), which trains | {lessons[time][2]} s of one core" in text
+    for found in (others, exercises):
+        own, _, seconds = zip(*found)
+        assert f"| {min(own)} to {max(own)} MB, {min(seconds)} to {max(seconds)} s |" in text

@@ -15,8 +15,8 @@ class _Checks:
 
     def __init__(self) -> None:
         for module in sorted(found.name for found in iter_modules(__path__) if found.name.startswith("lessons_")):
-            parts = vars(import_module(f"{__name__}.{module}"))
-            vars(self).update({name: part for name, part in parts.items() if isinstance(part, Check)})
+            every = vars(import_module(f"{__name__}.{module}")).items()
+            vars(self).update({name: part for name, part in every if isinstance(part, Check)})
 
     def __getattr__(self, name: str) -> Check:
         raise AttributeError(str(unknown("exercise", name, vars(self))))

@@ -26,7 +26,6 @@ def of(*specs: str) -> Callable[[torch.Generator], Iterator[Case]]:
         edges = {ONE: "B" in text, CLASS_0: "<" in text, IGNORED: "!" in text, ORDER: re.search(r"\w \w", text)}
         for label in ("", "", "", *(label for label, fits in edges.items() if fits)):
             sizes = {axis: int(torch.randint(2, 6, (), generator=generator)) for axis in re.findall("[A-Z]", text)}
-            sizes |= {"B": 1} if label == ONE else {}
             yield Case(tuple(_drawn(spec, sizes, label, generator) for spec in specs), label)
 
     return cases
@@ -34,13 +33,12 @@ def of(*specs: str) -> Callable[[torch.Generator], Iterator[Case]]:
 
 def _drawn(spec: str, sizes: dict[str, int], label: str, generator: torch.Generator) -> Any:
     axes, kind = re.fullmatch(r"([A-Z0-9 ]*)(.*)", spec).groups()
-    shape = [sizes.get(axis) or int(axis) for axis in axes.split()]
+    shape = [1 if (label, axis) == (ONE, "B") else sizes.get(axis) or int(axis) for axis in axes.split()]
     uniform, normal = torch.rand(shape, generator=generator), torch.randn(shape, generator=generator)
     drawn = {"": normal, "+": 0.2 + 2 * uniform, "p": uniform, "?": uniform > 0.5}.get(kind)
     if kind[:1] == "<":
-        drawn = (uniform * sizes[kind[1]] * (label != CLASS_0)).long()
-        ignored = (normal > (-9 if label == IGNORED else 1)) if kind[2:] else normal > 9
-        drawn = drawn.where(~ignored, 255)
+        most = 9 if not kind[2:] else -9 if label == IGNORED else 1  # what is normal and above it becomes 255
+        drawn = (uniform * sizes[kind[1]] * (label != CLASS_0)).long().where(normal <= most, 255)
     if label == ORDER and drawn.dim() > 1:
         drawn = drawn.mT.contiguous().mT
     return drawn if shape else drawn.item()

@@ -72,17 +72,18 @@ class Check:
         # Of each case [answer, gradients]: of the learner, the right function, the mistakes; and what is wrong first.
         tried, wrong = [], ""
         try:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), torch.enable_grad():
                 cases = list(self.cases(torch.Generator().manual_seed(seed)))
                 for case in cases:
                     tried.append([self._answer(function, case), *self._measured(self.answers, case)])
                     wrong = wrong or self._what_differs(case, *tried[-1][:2])
                 with _OtherDevice():
                     made = () if wrong else self._answer(function, cases[0])
-                if _tensors(cases[0].inputs) and any(hasattr(tensor, "is_elsewhere") for tensor in _tensors(made)):
+                if _tensors(cases[0].inputs) and any(getattr(tensor, "away", False) for tensor in _tensors(made)):
                     wrong = ELSEWHERE
         except NotImplementedError:
-            return (False, "Your function returns nothing for some inputs.") if tried else (None, "not solved yet.")
+            says = "It returns nothing for some inputs." if tried else "not solved yet. (It returns nothing.)"
+            return False if tried else None, says
         except Wrong as sentence:
             wrong = wrong or str(sentence)
         if not wrong:
@@ -133,16 +134,16 @@ class _OtherDevice(TorchFunctionMode):
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         made, tensors = function(*args, **(kwargs or {})), [t for t in _tensors((args, kwargs)) if t.dim()]
-        if function in (Tensor.to, Tensor.type_as):
+        if function is Tensor.type_as or (function is Tensor.to and not isinstance(args[-1], torch.dtype)):
             return made.view_as(made)  # a new object, which is not elsewhere
-        away = [hasattr(tensor, "is_elsewhere") for tensor in tensors]
-        mixes = function in (Tensor.copy_, Tensor.__getitem__)  # may take tensors of both places
+        away = [getattr(tensor, "away", False) for tensor in tensors]
+        # These may take tensors of both places.
+        mixes = function in (Tensor.copy_, Tensor.__getitem__, Tensor.__setitem__)
         if any(away) and not all(away) and not mixes:
             raise Wrong(ELSEWHERE)
         new = function in _device_constructors() and "device" not in (kwargs or {}) and not tensors
         for tensor in _tensors(made) if new or (any(away) and (away[0] or not mixes)) else ():
-            if tensor.dim():
-                tensor.is_elsewhere = True
+            tensor.away = tensor.dim() > 0
         return made
 
 
@@ -157,8 +158,8 @@ def _gap(mine: Any, right: Any, tolerance: float = 1e-4) -> str:
     except AssertionError as error:
         plainer = r"The values for attribute '(\w+)' do not match: (.*) != (.*)\."
         return " ".join(re.sub(plainer, r"Its \1 is \2, expected \3.", re.sub(NOISE, "", str(error))).split())
-    except (TypeError, ValueError):
-        return f"It is a {type(mine).__name__}, expected {_shown(right)}."
+    except Exception:  # of whatever else a learner's function may return
+        return f"It is {_shown(mine)}, expected {_shown(right)}."
     return ""
 
 
@@ -173,13 +174,14 @@ def _widened(leaf: Any) -> Any:
 
 
 def _factor(tried: list[list]) -> str:
-    """Whether every answer is the same multiple of the right one."""
-    flat = [[_widened(part[0]) for part in row[:2]] for row in tried]
-    if not flat or any(not isinstance(x, Tensor) or x.dtype != torch.double for row in flat for x in row):
+    """Whether the answers of several cases are the same multiple of the right ones."""
+    try:
+        flat = [[_widened(answer).double().flatten() for answer, _ in row[:2]] for row in tried]
+        mine, right = map(torch.cat, zip(*flat))
+        factor = (mine @ right / (right @ right)).item()
+    except Exception:  # of answers that are no numbers, or of another shape
         return ""
-    mine, right = (torch.cat([x.flatten() for x in column]) for column in zip(*flat))
-    factor = (mine @ right / (right @ right)).item() if mine.shape == right.shape else 0
-    if abs(factor - 1) < 1e-3 or not abs(factor) > 1e-6 or _gap(mine, factor * right):
+    if len(tried) < 2 or abs(factor - 1) < 1e-3 or not abs(factor) > 1e-6 or _gap(mine, factor * right):
         return ""
     return f"Your answer is {factor:.4g} times the right one."
 
@@ -195,6 +197,6 @@ def _shown(value: Any) -> str:
 def _stopped(error: Exception, case: Case) -> str:
     """Which line of the learner's function raised what, for which inputs."""
     frames = traceback.extract_tb(error.__traceback__)[3:]
-    lines = [f" at `{frame.line}`" for frame in frames if "site-packages" not in frame.filename]
+    lines = [f" at `{frame.line}`" for frame in frames if not re.search("site-packages|lib.python", frame.filename)]
     what = shorten(f"{type(error).__name__}: {error}", 200)
     return f"Your function stopped{''.join(lines[-1:])}, for {case.label or 'inputs'} {_shown(case.inputs)}: {what}"

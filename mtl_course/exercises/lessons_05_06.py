@@ -72,7 +72,7 @@ def harmed(J, alpha):
     return J @ (alpha @ J) < 0, J @ J.sum(0) < 0, (J @ J.T < 0).any(1), J @ (alpha @ J) > 0
 
 
-@Check.on(lambda g: [*cases.of("K +", "K")(g), cases.Case((tensor([nan, 2]), ones(2)), "a NaN in L")], gradient=True)
+@Check.on(lambda g: [*cases.of("K +", "K")(g), cases.Case((tensor([nan, 0, 2]), ones(3)), "NaN in L")], gradient=True)
 def uncertainty_weighted(L, s):
     """You weighted each loss by ½e⁻ˢ, paid ½s for it, and left out a task without labels, in value and gradient.
 
@@ -98,7 +98,10 @@ def projected(g, rest):
     return p[0], p[1], g - ((rest @ g).clamp(max=0) / rest.square().sum(1)) @ rest, p[2]
 
 
-@Check.on(lambda g: [cases.Case((J, a / a.sum())) for x in ("K N", "K 1 +") for (J, a), _ in cases.of(x, "K +")(g)])
+STEPS = ("K N", "K +"), ("5 4", "5 +"), ("K 1 +", "K +")  # gradients, and α before it is scaled to the sum 1
+
+
+@Check.on(lambda g: [cases.Case((J, a / a.sum())) for specs in STEPS for (J, a), _ in cases.of(*specs)(g)])
 def frank_wolfe(J, alpha):
     """You moved d towards the gradient that it serves least, as far as it gets shorter, and not past the tip.
 

@@ -380,7 +380,7 @@ def trunk_gets_the_mean(w, v, X, y, alpha, eta):
     return w - eta * (X.T @ r @ v) / len(v), v - eta * (X @ w @ r)
 
 
-@wrong("one_step", "It is a Tensor")
+@wrong("one_step", "It is [")
 def the_trunk_alone(w, v, X, y, alpha, eta):
     r = alpha * (torch.outer(X @ w, v) - y) / len(X)
     return w - eta * X.T @ r @ v

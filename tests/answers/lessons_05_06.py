@@ -306,7 +306,7 @@ def no_half(L, s):
     return ((-s[there]).exp() * L[there] + s[there]).sum()
 
 
-@wrong("uncertainty_weighted", "not for a NaN in L")
+@wrong("uncertainty_weighted", "not for NaN in L")
 def nan_spreads(L, s):
     return 0.5 * (torch.exp(-s) * L + s).sum()
 

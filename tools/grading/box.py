@@ -93,6 +93,16 @@ def bubblewrap_works() -> bool:
     return subprocess.run(command, capture_output=True, env=VARIABLES, timeout=60).returncode == 0
 
 
+def memory_of(process: psutil.Process) -> int:
+    """Bytes that a process has in memory, shared memory too, without files: the libraries are there once for all."""
+    with contextlib.suppress(OSError):  # a system without /proc
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        found = dict(line.split(":", 1) for line in lines)
+        if "RssAnon" in found:
+            return 1024 * sum(int(found[name].split()[0]) for name in ("RssAnon", "RssShmem"))
+    return process.memory_info().rss
+
+
 class Box:
     """One process of worker.py.
 
@@ -140,7 +150,7 @@ class Box:
             try:
                 left = left[self.process.stdin.write(left) or 0 :]
             except OSError:
-                raise self._broken("it ended") from None
+                raise self._ended() from None
 
     def receive(self, seconds: float) -> bytes:
         """The bytes of the next message."""
@@ -166,7 +176,7 @@ class Box:
             self._wait([self.process.stdout], [], end)
             part = self.process.stdout.read(min(size, 2**20))
             if not part:
-                raise self._broken("it ended")
+                raise self._ended()
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
@@ -189,8 +199,7 @@ class Box:
         processes, memory = self._family(), 0
         for process in processes:
             with contextlib.suppress(psutil.Error):
-                found = process.memory_info()
-                memory += found.rss - found.shared  # without the libraries, which are there once
+                memory += memory_of(process)
         if len(processes) > self.limits.processes:
             raise self._broken(f"it had more than {self.limits.processes} processes")
         if memory > self.limits.memory:
@@ -201,6 +210,10 @@ class Box:
             first = psutil.Process(self.process.pid)
             return [first, *first.children(recursive=True)]
         return []
+
+    def _ended(self) -> BoxBroken:
+        self.close()
+        return BoxBroken("The process ended before its answer came.")
 
     def _broken(self, why: str) -> BoxBroken:
         self.close()

@@ -4,7 +4,7 @@ import ast
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -22,14 +22,23 @@ def read(folder: Path, student: str, name: str) -> str:
     """The text of folder/student/name/name.ipynb.
 
     Raises:
-        Refused: if there is none, or it is a link, too large, or no text.
+        Refused: if there is none, or it is a link, too large, no text, or may not be read.
     """
+    try:
+        return _read(folder, student, name)
+    except OSError as error:
+        raise Refused(f"The file cannot be read ({error.strerror}).") from None
+
+
+def _read(folder: Path, student: str, name: str) -> str:
     path = folder / student / name / f"{name}.ipynb"
     for place in (path.parent.parent, path.parent, path):
         if place.is_symlink():
             raise Refused(f"{place.relative_to(folder)} is a link, and expected is a file of its own.")
+    if path.exists() and not path.is_file():
+        raise Refused(f"{path.relative_to(folder)} is no file, and expected is a notebook.")
     if not path.is_file():
-        others = sorted(other.name for other in path.parent.glob("*.ipynb"))
+        others = sorted(other.name for other in path.parent.glob("*.ipynb") if other.is_file())
         found = f"; {others[0]!r} has another name" if others else ""
         raise Refused(f"No submission: {path.relative_to(folder)} is missing{found}.")
     # Opened without following links, so that what was checked is what is read.
@@ -85,7 +94,8 @@ def rebuild(release: NotebookNode, submitted: NotebookNode) -> NotebookNode:
         if is_solution(cell) and name in answers:
             kept.source = _text(answers[name])
         cells += [kept, *further.get(name, [])]
-    return _notebook(release, cells, untouched=_untouched(cells, known))
+    missing = [name for name, cell in known.items() if is_solution(cell) and name not in answers]
+    return _notebook(release, cells, untouched=_untouched(cells, known), missing=missing)
 
 
 def refused(release: NotebookNode, why: str) -> NotebookNode:
@@ -107,12 +117,26 @@ def students(folder: Path) -> Iterator[str]:
             yield path.name
 
 
-def _notebook(release: NotebookNode, cells: list, untouched: bool, why: str = "") -> NotebookNode:
+def note(notebook: NotebookNode) -> str:
+    """What the table says of a notebook that `rebuild` or `refused` made; empty if there is nothing to say."""
+    about = notebook.metadata.homework
+    told = [about.refused] if about.refused else []
+    if about.untouched:
+        told.append("Untouched: no solution cell was changed.")
+    if about.missing:
+        told.append(f"Solution cells are missing: {', '.join(about.missing)}.")
+    return " ".join(told)
+
+
+def _notebook(
+    release: NotebookNode, cells: list, untouched: bool, why: str = "", missing: Iterable[str] = ()
+) -> NotebookNode:
     made = nbformat.v4.new_notebook(cells=cells)
     for number, cell in enumerate(made.cells):
         cell.id = f"cell-{number}"
     made.metadata.kernelspec = release.metadata.get("kernelspec", {})
-    made.metadata.homework = {"names": names_in(release), "refused": why, "untouched": untouched}
+    about = {"names": names_in(release), "refused": why, "untouched": untouched, "missing": list(missing)}
+    made.metadata.homework = NotebookNode(about)
     return made
 
 

@@ -32,6 +32,7 @@ from grading.judge import JudgedExecute
 warnings.filterwarnings("ignore", category=SAWarning)  # nbgrader 0.9.6 with SQLAlchemy 2.1, harmless
 STUDENT = re.compile(r"\w[\w.@-]{0,63}")
 HERE = Path(__file__).resolve().parent
+SEED_BITS = 128  # too many to try: a failed test shows some of the numbers that it drew
 SCORE = re.compile(r"mIoU on hidden scenes: (\d\.\d+)")
 
 
@@ -48,7 +49,10 @@ class Course:
         source: the notebooks with solutions and hidden tests, source/NAME/NAME.ipynb.
         isolated: whether submissions run in bubblewrap.
         cell_seconds, total_seconds: time of a cell and of a notebook.
-        seed: for the hidden tests; None reads root/seed.txt, or draws one and writes it there.
+        seed: secret from which the hidden seeds of all sets come; None reads root/seed.txt, or draws one for it.
+
+    Raises:
+        HomeworkError: if the folders cannot be used, or the seed is damaged.
     """
 
     root: Path
@@ -63,6 +67,8 @@ class Course:
         self.root, self.source = self.root.resolve(), self.source.resolve()
         if found := box.exposed([self.root, self.source]):
             raise HomeworkError(f"{found[0]} lies in a folder that submissions can read: choose another place for it.")
+        if not self.sets():
+            raise HomeworkError(f"There is no problem set in {self.source}: expected is psN/psN.ipynb.")
         for step in ("release", "submitted", "autograded", "feedback"):
             (self.root / step).mkdir(parents=True, exist_ok=True)
         # nbgrader calls `alembic` by its name.
@@ -80,17 +86,23 @@ class Course:
         steps = [JudgedExecute if step.__name__ == "Execute" else step for step in _default(Autograde)]
         config.Autograde.autograde_preprocessors = steps
         config.OverwriteCells.add_missing_cells = True
-        config.JudgedExecute.isolated, config.JudgedExecute.hidden_seed = self.isolated, self.seed
+        config.JudgedExecute.isolated = self.isolated
         config.JudgedExecute.cell_seconds, config.JudgedExecute.total_seconds = self.cell_seconds, self.total_seconds
         return config
 
     def _seed(self) -> int:
-        """The hidden seed of this course, the same at each run, so that a second grading gives the same marks."""
+        """The secret of this course, the same at each run, so that a second grading gives the same marks."""
         path = self.root / "seed.txt"
         if not path.exists():
-            path.write_text(f"{secrets.randbelow(2**31)}\n")
-            path.chmod(0o600)
-        return int(path.read_text())
+            path.touch(0o600)
+            path.write_text(f"{secrets.randbits(SEED_BITS)}\n")
+        text = path.read_bytes().decode("utf-8", "replace").strip()
+        if not re.fullmatch(r"[0-9]{1,39}", text):
+            told = (
+                "holds no whole number. Put the old one back, or remove the file for a new one: marks may then change"
+            )
+            raise HomeworkError(f"{path} {told}.")
+        return int(text)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -131,8 +143,7 @@ class Course:
             notebook = collect.rebuild(release, collect.parse(text))
         except collect.Refused as why:
             text, notebook = str(why), collect.refused(release, str(why))
-        untouched = "Untouched: no solution cell was changed." if notebook.metadata.homework.untouched else ""
-        self.notes[student, name] = notebook.metadata.homework.refused or untouched
+        self.notes[student, name] = collect.note(notebook)
         key, digest = f"{name}/{student}", self._digest(name, text)
         if self.done.get(key) == digest and (self.root / "feedback" / student / name / f"{name}.html").exists():
             return "unchanged"
@@ -163,6 +174,8 @@ class Course:
             converter = step(coursedir=coursedir, parent=self.api)
             if step is GenerateFeedback:
                 converter.update_config(Config({"HTMLExporter": {"template_name": "feedback"}}))
+            if step is Autograde:
+                converter.update_config(Config({"JudgedExecute": {"hidden_seed": hidden_seed(self.seed, name)}}))
             converter.force = True
             converter.start()
 
@@ -197,26 +210,51 @@ class Course:
         part.write_text(json.dumps(self.done, indent=1))
         part.replace(self.root / "done.json")
 
-    def scores(self, names: list[str], students: list[str]) -> list[dict]:
-        """A row a student: name, the points of each set, their sum, the most there is, and notes."""
+    def scores(self) -> list[dict]:
+        """All that the gradebook knows, of earlier runs too.
+
+        Returns:
+            A row a student: name, the points of each set (empty if it was never graded), their sum, the most there is,
+            and notes.
+        """
+        points: dict[str, dict[str, float]] = {}  # by set and student
         with self._gradebook() as gradebook:
-            most = sum(gradebook.find_assignment(name).max_score for name in names)
-            rows = []
-            for student in students:
-                points = {name: gradebook.find_submission(name, student).score for name in names}
-                told = [f"{name}: {self.notes[student, name]}" for name in names if self.notes.get((student, name))]
-                total = sum(points.values())
-                rows.append({"name": student, **points, "total": total, "of": most, "notes": " ".join(told)})
+            most = {assignment.name: assignment.max_score for assignment in gradebook.assignments}
+            for name in sorted(most):
+                if found := {one.student.id: one.score for one in gradebook.assignment_submissions(name)}:
+                    points[name] = found
+        rows = []
+        for student in sorted({student for found in points.values() for student in found}):
+            own = {name: found.get(student, "") for name, found in points.items()}
+            told = [f"{name}: {note}" for name in own if own[name] != "" and (note := self._note(student, name))]
+            total = sum(found[student] for found in points.values() if student in found)
+            of = sum(most[name] for name in points)
+            rows.append({"name": student, **own, "total": total, "of": of, "notes": " ".join(told)})
         return rows
 
-    def leaderboard(self, name: str, students: list[str]) -> list[dict]:
-        """Name and score of those whose tests printed one, the best first."""
+    def _note(self, student: str, name: str) -> str:
+        """What the table says of a submission; of an earlier run, what was kept of it."""
+        if (student, name) in self.notes:
+            return self.notes[student, name]
+        if f"{name}/{student}" not in self.done:
+            return "The last grading did not come to its end: grade it again."
+        path = self.root / "submitted" / student / name / f"{name}.ipynb"
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            return collect.note(nbformat.read(path, as_version=4))
+        return ""
+
+    def leaderboard(self) -> list[dict]:
+        """Name and score of all whose tests printed one, the best first."""
         rows = []
-        for student in students:
-            path = self.root / "autograded" / student / name / f"{name}.ipynb"
-            if path.exists() and (found := SCORE.search(_printed_by_tests(path))):
-                rows.append({"name": student, "mIoU": float(found[1])})
+        for path in sorted(self.root.glob("autograded/*/*/*.ipynb")):
+            if found := SCORE.search(_printed_by_tests(path)):
+                rows.append({"name": path.parts[-3], "mIoU": float(found[1])})
         return sorted(rows, key=lambda row: -row["mIoU"])
+
+
+def hidden_seed(secret: int, name: str) -> int:
+    """The hidden seed of a problem set, of 128 bits; from one set's seed nobody gets another's, nor the secret."""
+    return int.from_bytes(hashlib.sha256(f"{secret} {name}".encode()).digest()[: SEED_BITS // 8])
 
 
 def _printed_by_tests(path: Path) -> str:

@@ -19,7 +19,9 @@ from grading.box import Box, BoxBroken, Limits
 
 START_SECONDS = 120  # for Python and torch to be there
 MAX_RESTARTS = 6
-MAX_OUTPUTS, MAX_CHARACTERS = 100, 4_000_000
+MAX_OUTPUTS, MAX_CHARACTERS = 100, 4_000_000  # of one cell
+MAX_TEXT, MAX_PICTURES = 1_000_000, 10_000_000  # characters that all cells of a submission may show in the feedback
+TIME_IS_OVER = "The time of the whole notebook is over."
 
 
 class Session:
@@ -39,6 +41,7 @@ class Session:
         self.done: list[str] = []  # cells of the submission that came to their end, to run them again after a crash
         self.stuck: dict[str, str] = {}  # functions that are not called again, and why
         self.restarts = 0
+        self.left = {"text": MAX_TEXT, "pictures": MAX_PICTURES}
         self.student, self.judge = Box(isolated, limits), Box(isolated, limits)
         try:
             for box in (self.student, self.judge):
@@ -54,6 +57,8 @@ class Session:
 
     def run_student(self, source: str) -> list[NotebookNode]:
         """Run a cell of the submission; what it shows."""
+        if time.monotonic() >= self.end:
+            return [_error(f"{TIME_IS_OVER} This cell was not run.")]
         try:
             answer = self.student.ask(self._run(source), self._seconds())
         except BoxBroken as broken:
@@ -61,7 +66,20 @@ class Session:
             return [_error(str(broken))]
         if not answer.get("late"):
             self.done.append(source)
-        return outputs_of(answer.get("outputs"))
+        return self._within_budget(outputs_of(answer.get("outputs")))
+
+    def _within_budget(self, outputs: list[NotebookNode]) -> list[NotebookNode]:
+        """The outputs that the feedback page has still room for; the first cell with too much says so."""
+        kept = []
+        for output in outputs:
+            kind = "pictures" if output.output_type == "display_data" and "image/png" in output.data else "text"
+            left = self.left[kind]
+            self.left[kind] = max(left - len(str(output)), 0)
+            if self.left[kind]:
+                kept.append(output)
+            elif left:
+                kept.append(new_output("stream", name="stdout", text=f"... no more {kind} of this notebook ...\n"))
+        return kept
 
     def run_both(self, source: str) -> list[NotebookNode]:
         """Run a cell of ours that prepares: the submission needs it, and so do the tests."""
@@ -96,8 +114,8 @@ class Session:
         """Call a function of the submission; the bytes of its answer."""
         if name in self.stuck:
             return _dump({"error": ["RuntimeError", self.stuck[name]]})
-        if time.monotonic() > self.end:
-            return _dump({"error": ["RuntimeError", "The time of the whole notebook is over."]})
+        if time.monotonic() >= self.end:
+            return _dump({"error": ["RuntimeError", TIME_IS_OVER]})
         seconds = self._seconds()
         try:
             request = {"do": "call", "name": name, "args": args, "gradient": gradient, "seconds": seconds}
@@ -127,6 +145,8 @@ class Session:
         try:
             self.student.receive(START_SECONDS)
             for source in self.done:
+                if time.monotonic() >= self.end:
+                    return
                 self.student.ask(self._run(source), self._seconds())
         except BoxBroken:
             self.restarts = MAX_RESTARTS  # the cells that ended once do not end now: no more tries
@@ -148,7 +168,7 @@ class JudgedExecute(Execute):
     """Executes a notebook that `collect.rebuild` made; takes the place of nbgrader's Execute."""
 
     isolated = Bool(True).tag(config=True)
-    hidden_seed = Integer(0).tag(config=True)
+    hidden_seed = Integer(None, allow_none=True).tag(config=True)  # one for each problem set
     cell_seconds = Integer(120).tag(config=True)
     total_seconds = Integer(600).tag(config=True)
 

@@ -134,6 +134,9 @@ class Shell(InteractiveShell):
         lines = stb.splitlines() if isinstance(stb, str) else stb
         self.outputs.append(_error(etype.__name__, str(evalue), lines))
 
+    def enable_gui(self, gui=None) -> None:
+        """Nothing: there is no window, and `%matplotlib inline` asks for none."""
+
 
 def _error(name: str, text: str, lines: list[str]) -> dict:
     return {"kind": "error", "ename": name, "evalue": text[:2000], "traceback": [line[:5000] for line in lines[:100]]}
