@@ -68,7 +68,8 @@ def bubblewrap() -> list[str]:
     """The command that starts a program in a box: no network, no other processes, no files but those of `mounted`."""
     command = ["bwrap", "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session"]
     command += ["--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "homework"]
-    command += ["--size", str(2**20), "--tmpfs", "/"]
+    # /tmp before what is mounted: the course itself may lie in /tmp.
+    command += ["--size", str(2**20), "--tmpfs", "/", "--size", str(2**28), "--tmpfs", "/tmp"]
     for path in mounted():
         # /lib is often a link to usr/lib
         command += ["--symlink", os.readlink(path), str(path)] if path.is_symlink() else ["--ro-bind", *[str(path)] * 2]
@@ -77,8 +78,7 @@ def bubblewrap() -> list[str]:
     command += ["--ro-bind-try", *["/sys/devices/system/cpu"] * 2, "--dev", "/dev", "--proc", "/proc"]
     for name in ("sys", "irq", "bus", "sysrq-trigger"):  # the uid of root may write here, even without any capability
         command += ["--ro-bind-try", *[f"/proc/{name}"] * 2]
-    for place, size in (("/dev/shm", 2**28), ("/tmp", 2**28)):
-        command += ["--size", str(size), "--tmpfs", place]
+    command += ["--size", str(2**28), "--tmpfs", "/dev/shm"]
     for name in ("worker.py", "plain.py"):
         command += ["--ro-bind", str(HERE / name), f"/grader/{name}"]
     command += ["--remount-ro", "/dev", "--remount-ro", "/"]
@@ -89,7 +89,7 @@ def bubblewrap_works() -> bool:
     """Whether bubblewrap is there and may make its namespaces here."""
     if not shutil.which("bwrap"):
         return False
-    command = [*bubblewrap(), "true"]
+    command = [*bubblewrap(), os.path.abspath(sys.executable), "-c", ""]
     return subprocess.run(command, capture_output=True, env=VARIABLES, timeout=60).returncode == 0
 
 
