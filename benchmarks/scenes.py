@@ -20,6 +20,7 @@ from mtl_course.datasets import raycast
 from mtl_course.datasets.layout import draw
 from mtl_course.datasets.raycast import Rendering, Scene
 from mtl_course.datasets.scenes import Scenes
+from mtl_course.datasets.solids import turn
 
 
 def plain_render(scene: Scene, size: int) -> Rendering:
@@ -33,10 +34,10 @@ def plain_render(scene: Scene, size: int) -> Rendering:
         regions, depth = depths.argmin(0), depths.min(0)
         points = np.stack([x * depth, y * depth + scene.camera_height, z * depth])
         own = [np.stack(solid.local(points)) for solid in scene.solids]
-        paints = [look.paint(scene.in_room(points)) for look in (scene.wall, scene.floor)]
+        paints = [look.paint(turn(points, scene.wall_yaw)) for look in (scene.wall, scene.floor)]
         paints += [solid.look.paint(p) for solid, p in zip(scene.solids, own)]
         faces = [scene.wall_normal[:, None] + 0 * points, up + 0 * points]
-        faces += [solid.to_world(solid.normal(p)) for solid, p in zip(scene.solids, own)]
+        faces += [turn(solid.normal(p), -solid.yaw) for solid, p in zip(scene.solids, own)]
         image, normals = (np.take_along_axis(np.stack(v), regions[None, None], 0)[0] for v in (paints, faces))
         light = np.maximum(np.array(scene.light) @ normals, 0)
         for k, solid in enumerate(scene.solids):

@@ -5,12 +5,10 @@ Submodules load on first use, so `import mtl_course` costs nothing and pulls in 
 
 from importlib import import_module
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
-_SUBMODULES = (
-    *("formula", "losses", "metrics", "tasks", "datasets", "models"),
-    *("balancing", "training", "records", "plotting", "widgets", "exercises", "doctor"),
-)
+_SUBMODULES = ("formula", "losses", "metrics", "tasks", "datasets", "models", "balancing", "training", "records",
+               "plotting", "widgets", "exercises", "doctor")  # fmt: skip
 
 
 def __getattr__(name: str):

@@ -1,11 +1,12 @@
 """The command line: python -m mtl_course train | evaluate | predict | view | export | data | records | doctor.
 
 Here the words are parsed; `mtl_course.commands` does the work. Exit code 0, or 2 for a mistake of the user, told in one
-sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM.
+sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads what it prints.
 """
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,8 +14,8 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from mtl_course import doctor
-from mtl_course.commands.options import printable, with_files
-from mtl_course.errors import CourseError
+from mtl_course.commands.options import SIZES, with_files
+from mtl_course.errors import CourseError, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,14 +27,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    with suppress(AttributeError):  # a terminal may lack a character of a name; a notebook's stdout lacks none
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
         if arguments.command == "doctor":
             return doctor.run_doctor()
         command = resolve_name(f"mtl_course.commands.{arguments.command}:{arguments.command}")
-        return command(arguments) or 0
+        code = command(arguments) or 0
+        sys.stdout.flush()
+        return code
     except CourseError as error:
         return fail(error)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("out of memory|allocate memory", str(error)):
+            raise
+        return fail("the memory is not enough: give a smaller --batch-size or --size")
+    except BrokenPipeError:  # `| head` has read enough; nothing is left to be written at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:  # a path that no file system takes, a folder in the place of a file ...
         return fail(f"{error.filename or 'a file'}: {error.strerror or error}: look at this path")
     except KeyboardInterrupt as stop:
@@ -46,7 +58,7 @@ def fail(text: object, code: int = 2) -> int:
     Returns:
         The exit code.
     """
-    rank = f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", 1)) > 1 and "RANK" in os.environ else ""
+    rank = f"rank {os.environ['RANK']}: " if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ else ""
     print(f"mtl_course: {rank}{printable(text)}", file=sys.stderr, flush=True)
     return code
 
@@ -56,6 +68,11 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:
         raise CourseError(f"{message}; `{self.prog} --help` lists what there is")
+
+    def parse_known_args(self, args: Sequence[str], *more: object) -> tuple:
+        if any("\0" in word for word in args):  # from a file of --config
+            self.error("no name or path holds a zero byte")
+        return super().parse_known_args(args, *more)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -111,7 +128,7 @@ def _evaluate_options(add: Callable) -> None:
     What is not said of the data is taken from config.yaml beside the checkpoint.
     """
     add("--checkpoint", **CHECKPOINT)
-    add("--json", type=Path, help="also write the scores to this file")
+    add("--json", type=_ends_in(".json"), help="also write the scores to this file")
     _data_options(add)
 
 
@@ -135,7 +152,7 @@ def _view_options(add: Callable) -> None:
     truth, prediction and probabilities. Of the folder of `predict --out`: the photographs with their masks.
     """
     add("results", type=Path, help="a .safetensors file, the folder of a run, or that of predict --out")
-    add("--out", type=Path, default=Path("runs/view.html"), metavar="FILE.html", help="default runs/view.html")
+    add("--out", type=_ends_in(".html"), default=Path("runs/view.html"), help="a page; default runs/view.html")
     add("--samples", type=_positive, default=12, help="pictures to show; default 12")
     add("--task", help="the task to show; default the first with classes")
     add("--photos", type=Path, metavar="FOLDER", help="of predict: the photographs; default beside the masks, or here")
@@ -149,14 +166,22 @@ def _export_options(add: Callable) -> None:
     Input: images, float32 (B, 3, H, W) in [0, 1]; outputs: the logits or values of each task, by its name.
     """
     add("--checkpoint", **CHECKPOINT)
-    add("--out", type=Path, required=True, metavar="FILE.onnx")
+    add("--out", type=_ends_in(".onnx"), required=True, metavar="FILE.onnx")
     add("--size", type=_positive, help="height and width in pixels; default that of the run, else 224")
 
 
 def _make_data_options(add: Callable) -> None:
-    """Download and check Pascal VOC 2012 (2 GB), or write a VOCdevkit of made scenes."""
-    add("what", choices=("voc", "scenes"))
-    add("--root", type=Path, help="folder that gets VOCdevkit; default voc: data, scenes: runs/scenes_voc")
+    """Download Pascal VOC 2012 (2 GB), write a VOCdevkit of made scenes, or check a set of photographs.
+
+    `data check ROOT` looks at every pair of a VOCdevkit, or of images/, masks/ and classes.txt: it decodes both files,
+    compares sizes and class ids, prints what must be mended (exit code 2) and a table of the classes. What is good is
+    kept in ROOT/.mtl_course_check.json, so that the next check, or train, looks only at what has changed.
+    """
+    add("what", choices=("voc", "scenes", "check"))
+    add("place", nargs="?", type=Path, metavar="ROOT", help="as --root")
+    add("--root", type=Path, help="default voc: data, scenes: runs/scenes_voc, check: MTL_COURSE_DATA or data")
+    add("--tasks", help="check: as for train; 1-bit masks serve foreground alone")
+    add("--classes", help="check: as for train")
     add("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
     add("--size", type=_positive, default=128, help="scenes: height and width in pixels; default 128")
     add("--seed", type=_seed, default=0)
@@ -176,7 +201,7 @@ def _doctor_options(_: Callable) -> None:
 
 
 def _data_options(add: Callable) -> None:
-    add("--data", help="scenes, voc or folder; default scenes")
+    add("--data", help=f"{', '.join(SIZES)}; default scenes")
     add("--root", help="folder of the data; default for voc: MTL_COURSE_DATA or data")
     add("--tasks", help="names with commas, such as semantic,depth; default all of scenes, else semantic")
     add("--classes", help="class names with commas: score these, ignore the others (voc, folder)")
@@ -188,6 +213,15 @@ def _data_options(add: Callable) -> None:
 def _size_and_device(add: Callable, size: str) -> None:
     add("--size", type=_number(int, 1, 8192), help=size)
     add("--device", default="auto", help="auto, cpu, cuda or mps")
+
+
+def _ends_in(suffix: str) -> Callable[[str], Path]:
+    def read(text: str) -> Path:  # a slip of the name must not write over a checkpoint or a photograph
+        if not text.lower().endswith(suffix):
+            raise argparse.ArgumentTypeError(f"a name that ends in {suffix} is expected, and not {text!r}")
+        return Path(text)
+
+    return read
 
 
 def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
@@ -203,10 +237,9 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 _positive, _seed = _number(int, 1, 10**7), _number(int, 0, 2**62)
 _rate, _decay = _number(float, 1e-9, 1e3), _number(float, 0, 0.999999)
 CHECKPOINT = {"type": Path, "required": True, "help": "a .safetensors file that train wrote"}
-COMMANDS = {
-    "train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "view": _view_options,
-    "export": _export_options, "data": _make_data_options, "records": _records_options, "doctor": _doctor_options,
-}  # fmt: skip
+COMMANDS = {"train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "view": _view_options,
+            "export": _export_options, "data": _make_data_options, "records": _records_options,
+            "doctor": _doctor_options}  # fmt: skip
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,19 +8,28 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 
+from mtl_course.errors import CourseError
+
 
 def start(device: torch.device) -> None:
-    """Join the processes that torchrun started, if it did."""
+    """Join the processes that torchrun started, if it did.
+
+    Raises:
+        CourseError: if the variables of the environment that tell of them do not fit.
+    """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        if device.type == "cuda":
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, timeout=timedelta(minutes=10))
+        try:
+            if device.type == "cuda":
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            distributed.init_process_group(backend, timeout=timedelta(minutes=10))
+        except (ValueError, KeyError) as error:
+            raise CourseError(f"the processes of torchrun are not to be found ({error}): start with torchrun, or "
+                              "unset RANK and WORLD_SIZE") from error  # fmt: skip
 
 
 def stop() -> None:
@@ -68,7 +77,7 @@ def same(model: nn.Module, parameters: bool = True) -> None:
             distributed.broadcast(tensor.detach(), 0)
 
 
-def gather(value: Any) -> list[Any]:
+def gather(value: object) -> list:
     """The values of all processes, by rank, in each of them."""
     found = [value] * world()
     if world() > 1:
@@ -84,8 +93,7 @@ def summed(parameters: Iterable[Tensor]) -> Iterator[None]:
     for p in parameters:
         p.grad = None
     yield
-    moved = [p for p in parameters if p.grad is not None]
-    if moved:
+    if moved := [p for p in parameters if p.grad is not None]:
         everyone = torch.cat([p.grad.flatten() for p in moved])
         distributed.all_reduce(everyone)
         for p, part in zip(moved, everyone.split([p.numel() for p in moved])):

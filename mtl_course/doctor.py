@@ -11,7 +11,11 @@ from typing import NamedTuple
 
 from mtl_course.errors import MissingFile
 
-REINSTALL = "Run `make env`, or: pip install -c constraints.txt -e '.[test,photos]' in the course's folder."
+FOLDER = Path(__file__).resolve().parent.parent
+IS_COURSE = (FOLDER / "constraints.txt").is_file()  # else the package alone is installed, from a wheel
+REINSTALL = "Install it anew in this environment: pip install --force-reinstall, and the wheel of mtl_course."
+if IS_COURSE:
+    REINSTALL = "Run `make env`, or: pip install -c constraints.txt -e '.[test,photos]' in the course's folder."
 
 
 class Row(NamedTuple):
@@ -30,14 +34,17 @@ def _row(name: str, sentence: str, fail: str = "", warn: str = "") -> Row:
 
 def check_python() -> Row:
     """The interpreter is new enough."""
-    is_old = sys.version_info < (3, 11)  # noqa: UP036 (pip refuses it, a plain `python -m` does not)
-    mend = "The course needs 3.11 or newer: install it, then `make env`." if is_old else ""
+    is_new = sys.version_info >= (3, 11)  # pip refuses an older one, a plain `python -m` does not
+    mend = "" if is_new else f"The course needs 3.11 or newer: install that first. {REINSTALL}"
     return _row("Python", f"Python {platform.python_version()} in {sys.prefix}", fail=mend)
 
 
 def check_packages() -> Row:
     """Every package that the course needs is installed in a version it accepts."""
-    needed, wrong = _requirements(), []
+    from packaging.requirements import Requirement
+
+    every, wrong = [Requirement(line) for line in metadata.requires("mtl_course") or []], []
+    needed = [one for one in every if not one.marker or one.marker.evaluate({"extra": ""})]
     for requirement in needed:
         try:
             version = metadata.version(requirement.name)
@@ -51,7 +58,7 @@ def check_packages() -> Row:
 
 def check_torch() -> Row:
     """PyTorch and torchvision load, and belong together."""
-    mend = "torch and torchvision must be released together; constraints.txt names a pair that works. " + REINSTALL
+    mend = f"torch and torchvision belong together, and each torchvision asks for its own torch. {REINSTALL}"
     try:
         import torch
         import torchvision
@@ -73,16 +80,6 @@ def check_device() -> Row:
     return _row("device", f"{kind} ({name})" + ("; the lessons need no more" if kind == "cpu" else ""))
 
 
-def check_threads() -> Row:
-    """PyTorch uses no more threads than there are cores for it."""
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    mend = f"More threads than cores are slow: set OMP_NUM_THREADS={cores}." if threads > cores else ""
-    return _row("threads", f"{threads} for PyTorch, {cores} cores", warn=mend)
-
-
 def check_data() -> Row:
     """Pascal VOC is found, or the lessons will use made pictures."""
     from mtl_course.datasets.voc import voc_folder
@@ -96,11 +93,10 @@ def check_data() -> Row:
 
 def check_disk() -> Row:
     """There is room for checkpoints, and for Pascal VOC."""
-    folder = Path(__file__).resolve().parent.parent
-    free = shutil.disk_usage(folder).free / 1e9
+    free = shutil.disk_usage(FOLDER).free / 1e9
     fail = "Checkpoints need about 0.5 GB: delete something." if free < 0.5 else ""
     warn = "Enough for the lessons; Pascal VOC needs about 5 GB more." if free < 5 else ""
-    return _row("disk", f"{free:.1f} GB free in {folder}", fail, warn)
+    return _row("disk", f"{free:.1f} GB free in {FOLDER}", fail, warn)
 
 
 def check_widgets() -> Row:
@@ -126,13 +122,6 @@ def check_kernel() -> Row:
     return _row("kernel", f"notebooks run in {sys.executable}")
 
 
-def check_extras() -> Row:
-    """Which optional parts are installed; none is needed for the lessons."""
-    extras = sorted(metadata.metadata("mtl_course").get_all("Provides-Extra") or [])
-    there = [extra for extra in extras if all(any(metadata.distributions(name=r.name)) for r in _requirements(extra))]
-    return _row("extras", f"installed: {', '.join(there) or 'none'}, of {', '.join(extras)}")
-
-
 CHECKS = [value for name, value in list(globals().items()) if name.startswith("check_")]  # in the order above
 
 
@@ -144,7 +133,8 @@ def run_doctor() -> int:
         if row.mend:
             print(f"{'':15} -> {row.mend}")
     failed = sum(row.status == "fail" for row in rows)
-    print(f"{failed} of {len(rows)} checks failed; mend them first." if failed else "The course is ready.")
+    ready = "The course is ready." if IS_COURSE else "The package is ready; the lessons are in the course's own folder."
+    print(f"{failed} of {len(rows)} checks failed; mend them first." if failed else ready)
     return int(failed > 0)
 
 
@@ -154,14 +144,6 @@ def _run(check: Callable[[], Row]) -> Row:
     except Exception as error:  # a broken package may raise anything; the other checks should still be seen
         name = check.__name__.removeprefix("check_")
         return _row(name, f"the check stopped: {type(error).__name__}: {_first_line(error)}", REINSTALL)
-
-
-def _requirements(extra: str = "") -> list:
-    """What the installed mtl_course says it needs, in base (no `extra`) or for one extra alone."""
-    from packaging.requirements import Requirement
-
-    every = [Requirement(line) for line in metadata.requires("mtl_course") or []]
-    return [r for r in every if (r.marker.evaluate({"extra": extra}) if r.marker else not extra)]
 
 
 def _first_line(error: BaseException) -> str:

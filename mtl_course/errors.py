@@ -1,15 +1,31 @@
 """Mistakes of a user, told in one sentence: what was expected, what came, in which file, what to do."""
 
+import traceback
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 
+def printable(text: object) -> str:
+    """The text in one line: what is no character to show, such as a line feed in the name of a file, is escaped."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
 class CourseError(ValueError):
-    """A mistake that the user can mend; its text is the whole message."""
+    """A mistake that the user can mend; its text, one line, is the whole message."""
 
     def __init__(self, text: str = ""):
         # From a loader's worker process torch hands on the whole traceback as text; its last line is ours.
-        super().__init__(text.strip().splitlines()[-1].partition(": ")[2] if "Original Traceback" in text else text)
+        text = text.strip().splitlines()[-1].partition(": ")[2] if "Original Traceback" in text else text
+        super().__init__(printable(text))
+
+    def _render_traceback_(self) -> list[str]:
+        # What a notebook shows: the lines of its own cells and the sentence. `%debug` leads to where it was raised.
+        cells = [f for f in traceback.extract_tb(self.__traceback__) if "ipykernel_" in f.filename]
+        return [*(f"line {frame.lineno}: {frame.line}" for frame in cells), f"{type(self).__name__}: {self}"]
+
+
+class Damaged(CourseError):
+    """A file whose bytes are not those that were written."""
 
 
 class MissingFile(CourseError, FileNotFoundError):

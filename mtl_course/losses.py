@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mtl_course.tasks import Task
 
 IGNORE_INDEX = 255
+Batch = Mapping[str, Tensor]  # "image" and a target a task; or a prediction a task
 
 
 def valid_pixels(target: Tensor) -> Tensor:
@@ -172,9 +173,7 @@ def cosine(prediction: Tensor, target: Tensor) -> Tensor:
     return _mean(1 - F.cosine_similarity(prediction, known, dim=1, eps=1e-4), valid)
 
 
-def losses(
-    predictions: Mapping[str, Tensor], batch: Mapping[str, Tensor], tasks: Mapping[str, "Task"]
-) -> dict[str, Tensor]:
+def losses(predictions: Batch, batch: Batch, tasks: Mapping[str, "Task"]) -> dict[str, Tensor]:
     """The losses Lᵢ of the tasks that have a valid pixel in the batch, in the order of `tasks`.
 
     Args:
@@ -202,9 +201,14 @@ def _unknown(prediction: Tensor, task: "Task") -> Tensor:
     return torch.full_like(prediction, torch.nan)
 
 
-def check_predictions(
-    predictions: Mapping[str, Tensor], batch: Mapping[str, Tensor], tasks: Mapping[str, "Task"], names: Iterable[str]
-) -> None:
+def answers(found: object) -> dict[str, Tensor]:
+    """What a model answers, a dict of tensors, in float32; what else is in the dict is left out."""
+    if not isinstance(found, Mapping):
+        raise CourseError(f"a model answers a dict with one tensor for each task, and not {type(found).__name__}")
+    return {name: value.float() for name, value in found.items() if isinstance(value, Tensor)}
+
+
+def check_predictions(predictions: Batch, batch: Batch, tasks: Mapping[str, "Task"], names: Iterable[str]) -> None:
     """Refuse predictions of the tasks `names` that are missing or do not have the shape that their target needs."""
     refuse_unknown("prediction", names, predictions)
     for name in names:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -80,7 +79,7 @@ class SegmentationScores(Metric):
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, each in [0, 1] or NaN."""
         total, ious = self.confusion, iou(self.confusion)
-        accuracy = total.diagonal().sum() / total.sum()
+        accuracy = total.diagonal().sum().double() / total.sum()
         values = [ious.nanmean(), iou(self.per_image).nanmean(1).nanmean(), accuracy, *ious]
         return dict(zip(self.score_names, map(float, values)))
 
@@ -131,7 +130,7 @@ class BoundaryScores(_Sums):
 
     def _near(self, mask: Tensor) -> Tensor:
         size = 2 * self.tolerance + 1
-        return F.max_pool2d(mask[:, None].float(), size, stride=1, padding=self.tolerance)[:, 0] > 0
+        return torch.nn.functional.max_pool2d(mask[:, None].float(), size, stride=1, padding=self.tolerance)[:, 0] > 0
 
     def compute(self) -> dict[str, float]:
         """The scores of everything seen so far, each in [0, 1] or NaN."""
@@ -183,9 +182,8 @@ class DirectionScores(_Sums):
 Scores = Mapping[str, Mapping[str, float]]
 
 
-def delta_m(
-    scores: Scores, baseline: Scores, lower_is_better: Collection[str] = LOWER_IS_BETTER, average: str = "task"
-) -> float:
+def delta_m(scores: Scores, baseline: Scores, lower_is_better: Collection[str] = LOWER_IS_BETTER,
+            average: str = "task") -> float:  # fmt: skip
     """How much better a model is than a baseline, in percent of the baseline: + is better, 0 is as good.
 
     Every metric given counts, each `iou_CLASS` too: pass those that should. Papers also print the opposite sign.

@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, as_tensor
 
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import IGNORE_COLOR, Batch, Task, Tasks
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+if TYPE_CHECKING:  # machines that train have no matplotlib, and predict needs none
+    from matplotlib.pyplot import Axes, Figure
 
 DASHES = ("-", "--", "-.", ":")  # with the colour, so that lines differ in grey too
 MARKERS = "os^Dv*PX"
@@ -28,7 +26,7 @@ def show(fig: "Figure", alt: str, caption: str | None = None, dpi: int = 80) -> 
     Args:
         fig: drawn by matplotlib.
         alt: one sentence that says what the figure shows, for those who do not see it.
-        caption: a sentence under the figure.
+        caption: a sentence under the figure; Markdown, in which HTML is shown as text.
         dpi: dots an inch.
     """
     from IPython.display import Markdown, display
@@ -46,7 +44,7 @@ def show(fig: "Figure", alt: str, caption: str | None = None, dpi: int = 80) -> 
     data = {f"image/{kind}": base64.b64encode(kept.getvalue()).decode(), "text/plain": alt}
     display(data, raw=True, metadata={f"image/{kind}": {"alt": alt}})
     if caption:
-        display(Markdown(caption))
+        display(Markdown(caption.replace("<", "&lt;")))
 
 
 def as_rgb(image: Tensor | np.ndarray) -> np.ndarray:
@@ -152,9 +150,8 @@ def panel(samples: Sequence[Batch], tasks: Tasks, predictions: Batch | None = No
     return fig
 
 
-def curves(
-    series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str, x: Sequence[float] | None = None
-) -> "Figure":
+def curves(series: Mapping[str, Sequence[float]], xlabel: str, ylabel: str,
+           x: Sequence[float] | None = None) -> "Figure":  # fmt: skip
     """Lines against their index (from 1) or against `x`, each with its own colour, dash and marker."""
     from matplotlib import pyplot as plt
 
@@ -180,7 +177,7 @@ def confusion_matrix(confusion: Tensor, classes: Sequence[str]) -> "Figure":
     """
     from matplotlib import pyplot as plt
 
-    counts = torch.as_tensor(confusion).double()
+    counts = as_tensor(confusion).double()
     shares = (counts / counts.sum(1, keepdim=True)).numpy()  # NaN for a class that is not there
     edge = 1.5 + 0.5 * len(classes)
     fig, ax = plt.subplots(figsize=(edge + 0.6, edge), layout="tight")

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from mtl_course.errors import CourseError, refuse_unknown
 
@@ -30,7 +29,7 @@ def choose(what: str, text: str, known: Mapping[str, Callable]) -> tuple[str, Ca
     refuse_unknown(what, [name], known)
     parameters = inspect.signature(known[name]).parameters
     allowed = {key: p.default for key, p in parameters.items() if isinstance(p.default, int | float | str)}
-    options: dict[str, Any] = {}
+    options = {}
     for part in filter(None, rest.split(",")):
         key, _, value = part.partition("=")
         if not allowed:

@@ -2,26 +2,19 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from mtl_course import losses
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 
-if TYPE_CHECKING:
-    from torchmetrics import Metric
-
 # 22 colours: near black, Okabe and Ito's seven, then each next one as far as possible from those before it, as seen
 # with normal vision and with the three kinds of colour blindness (tests/test_tasks.py measures the distances).
-PALETTE = (
-    "#1a1a1a", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7",
-    "#8c00ff", "#732600", "#4d0059", "#401aa6", "#00ff8c", "#594d59", "#9980ff", "#b3d9b3",
-    "#e60040", "#a6e6ff", "#a6008c", "#d9b359", "#734dd9", "#a6b373",
-)  # fmt: skip
+PALETTE = ("#1a1a1a", "#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7", "#8c00ff",
+           "#732600", "#4d0059", "#401aa6", "#00ff8c", "#594d59", "#9980ff", "#b3d9b3", "#e60040", "#a6e6ff",
+           "#a6008c", "#d9b359", "#734dd9", "#a6b373")  # fmt: skip
 IGNORE_COLOR = "#ffffff"
 
 Kind = Literal["classes", "binary", "boundary", "depth", "direction"]
@@ -40,22 +33,32 @@ class Task:
         score: the metric that says which model is best.
         classes: names, by class id; of a binary task the names of 0 and 1.
         unit: of the values, for axes and tables.
+
+    Raises:
+        CourseError: on a name that a checkpoint could not hold.
     """
 
     name: str
     kind: Kind
     channels: int
-    loss: Callable[[Tensor, Tensor], Tensor] = field(repr=False)
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(repr=False)
     score: str
     classes: tuple[str, ...] = ()
     unit: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a name that could not be saved and loaded again, before anything is trained."""
+        odd = not self.name or set("./\\:") & set(self.name) or hasattr(torch.nn.ModuleDict(), self.name)
+        if odd or not "".join((self.name, *self.classes)).isprintable():
+            rule = "names are printable text, and a task's holds none of . / \\ : and is no word of torch, such as type"
+            raise CourseError(f"task {self.name!r}, classes {self.classes!s:.90}: {rule}: choose others")
 
     @property
     def colors(self) -> tuple[str, ...]:
         """One colour a class, the same in every picture; after 22 classes they come again."""
         return tuple(PALETTE[value % len(PALETTE)] for value in range(len(self.classes)))
 
-    def decode(self, prediction: Tensor) -> Tensor:
+    def decode(self, prediction: torch.Tensor) -> torch.Tensor:
         """What the head's output says, in the form of the target.
 
         Args:
@@ -68,16 +71,16 @@ class Task:
             return prediction.argmax(1)
         if self.channels == 1 and self.classes:
             return (prediction[:, 0] > 0).long()
-        return F.normalize(prediction, dim=1) if self.kind == "direction" else prediction
+        return torch.nn.functional.normalize(prediction, dim=1) if self.kind == "direction" else prediction
 
-    def metric(self) -> "Metric":
+    def metric(self) -> torch.nn.Module:
         """A fresh torchmetrics metric: update(decoded prediction, target), compute() -> dict of numbers."""
         from mtl_course import metrics  # torchmetrics is slow to import
 
         kinds = {"boundary": metrics.BoundaryScores, "depth": metrics.DepthScores, "direction": metrics.DirectionScores}
         return kinds[self.kind]() if self.kind in kinds else metrics.SegmentationScores(self.classes)
 
-    def check(self, target: Tensor, where: str) -> None:
+    def check(self, target: torch.Tensor, where: str) -> None:
         """Refuse a target that the loss or metric could not read.
 
         Args:
@@ -103,7 +106,7 @@ class Task:
 
 
 Tasks = Mapping[str, Task]  # by name
-Batch = Mapping[str, Tensor]  # "image" and a target a task; or a prediction a task
+Batch = losses.Batch
 
 
 def semantic(classes: Sequence[str], name: str = "semantic") -> Task:

@@ -1,6 +1,8 @@
 """Train, be killed by SIGKILL at random moments, go on, and compare with a run that nobody killed.
 
 python tests/kill_run.py FOLDER KILLS SEED prints a JSON line: the kills, where they hit, and whether all is equal.
+python tests/kill_run.py FOLDER KILLS SEED saves kills one run again and again while it saves, and looks after each
+kill at what it left; the next child goes on with it.
 """
 
 import json
@@ -20,10 +22,15 @@ from mtl_course import metrics, models, training  # noqa: F401, the children nee
 from mtl_course.datasets import Scenes
 from mtl_course.datasets.transforms import Jitter
 from mtl_course.errors import CourseError
-from mtl_course.training import trainer
+from mtl_course.training import state, trainer
 
 EPOCHS = 6
 DATA = Scenes(24, size=32, tasks=["foreground", "depth"])
+
+
+def has_state(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return any((folder / name).exists() for name in (state.STATE, state.BEFORE))
 
 
 def train(folder: Path) -> None:
@@ -36,7 +43,7 @@ def train(folder: Path) -> None:
     training.fit(
         model, DATA.tasks, DataLoader(DATA, 4, shuffle=True, generator=generator), DataLoader(DATA, 8),
         epochs=EPOCHS, rule="grad_norm", mean_weights=0.9, augment=Jitter(), clip=1.0, device="cpu", progress=False,
-        checkpoint=folder, resume=(folder / trainer.STATE).exists(),
+        checkpoint=folder, resume=has_state(folder),
     )  # fmt: skip
     training.save(folder / "end.safetensors", model, DATA.tasks)
 
@@ -90,11 +97,9 @@ def equal(one: Path, other: Path) -> bool:
 
 def readable(folder: Path) -> bool:
     """Whether every file that bears its final name is whole."""
-    from mtl_course.training.state import read_state
-
     try:
-        if (folder / trainer.STATE).exists():
-            read_state(folder / trainer.STATE, {})
+        if has_state(folder):
+            state.newest_state(folder, {})
         for name in ("best", "last"):
             if (folder / f"{name}.safetensors").exists():
                 weights(folder, name)
@@ -104,10 +109,71 @@ def readable(folder: Path) -> bool:
     return True
 
 
+def steps(found: dict) -> int:
+    """How many steps a state stands for, in the run of `save`."""
+    return 4 * len(found["history"]) + found["stands"][0]["at"]["batches"]
+
+
+def save(folder: Path, told: int) -> None:
+    """Train without an end in tiny steps, each of them saved; the steps of a state that is written go into a pipe."""
+    data = Scenes(8, size=16, tasks=["depth"])
+    write = state.write_state
+
+    def write_and_tell(path, content, *rest):
+        write(path, content, *rest)
+        os.write(told, steps(content).to_bytes(8, "little"))
+
+    state.write_state, trainer.SAVE_EVERY = write_and_tell, 0.0
+    torch.manual_seed(0)
+    training.fit(
+        models.build("hard", "unet", data.tasks, channels=(2, 4)), data.tasks, DataLoader(data, 2), device="cpu",
+        progress=False, epochs=10**5, checkpoint=folder, resume=has_state(folder),
+    )  # fmt: skip
+
+
+def left(folder: Path, told: int) -> dict:
+    """What a run that was killed after it had told of `told` steps left: nothing that was whole may be lost."""
+    found, why = state.newest_state(folder, {})
+    names = [name for name in ("best", "last") if (folder / f"{name}.safetensors").exists()]
+    assert names or told < 4
+    for name in names:
+        training.load(folder / f"{name}.safetensors")
+    return {"lost": max(told - steps(found), 0), "fell back": bool(why), "torn": len(list(folder.glob(".*.part")))}
+
+
+def kill_saves(folder: Path, kills: int, draw: random.Random) -> list[dict]:
+    """Kill one run so often, each time up to a quarter of a second after it has saved again."""
+    outcomes, last = [], 0
+    while len(outcomes) < kills:
+        reader, writer = os.pipe()
+        if (pid := os.fork()) == 0:
+            try:
+                save(folder, writer)
+            finally:
+                os._exit(1)
+        os.close(writer)
+        try:
+            first = os.read(reader, 8)  # nothing, if the child could not go on
+            assert first, f"no run after kill {len(outcomes)}"
+            assert int.from_bytes(first, "little") >= last, "it went on before where it stood"
+            time.sleep(draw.uniform(0, 0.25))
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        with open(reader, "rb") as pipe:
+            last = int.from_bytes((first + pipe.read())[-8:], "little")
+        outcomes.append(left(folder, last))
+    return outcomes
+
+
 def main() -> None:
     """Kill so many runs, each in a folder of its own, at a moment drawn from the length of the whole run."""
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
+    if sys.argv[4:] == ["saves"]:
+        outcomes = kill_saves(root / "run", kills, random.Random(seed))
+        print(json.dumps({"kills": outcomes, "steps": steps(state.newest_state(root / "run", {})[0])}))
+        return
     DATA.stack()  # made once, so that most of a child's time is training
     trainer.SAVE_EVERY = 0.0  # a state after every step: kills hit savings often, and hit within epochs
     draw = random.Random(seed)
@@ -125,7 +191,7 @@ def main() -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         outcome = {"readable": readable(folder)}
-        outcome["had a state"] = (folder / trainer.STATE).exists()
+        outcome["had a state"] = has_state(folder)
         outcome["torn files"] = len(list(folder.glob(".*.part")))
         finish(folder)
         outcomes.append(outcome | {"equal": equal(folder, root / "whole")})

@@ -22,7 +22,7 @@ LOSSES = {
     },
     "foreground": {"binary_dice": losses.binary_dice},
 }
-RULES = sorted(balancing.GRADIENT_RULES | balancing.LOSS_RULES)
+RULES = sorted(balancing.GRADIENT_RULES | balancing.LOSS_RULES | balancing.FURTHER_RULES)
 
 
 def batch(seed, size=8):

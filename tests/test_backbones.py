@@ -83,12 +83,13 @@ def test_weights_that_are_not_there_are_one_sentence(monkeypatch):
 def test_a_recipe_does_not_ask_for_imagenet_weights_again(monkeypatch):
     from torchvision import models as networks
 
-    get, asked = networks.get_model, []
-    monkeypatch.setattr(networks, "get_model", lambda name, weights: asked.append(weights) or get(name, weights=None))
+    own, asked = networks.resnet18().state_dict(), []
+    monkeypatch.setattr(networks.ResNet18_Weights, "get_state_dict", lambda self, **how: asked.append(how) or own)
     for text, options in [("resnet18", {"pretrained": True}), ("resnet18:pretrained=1", {})]:
         model = models.build("hard", text, TASKS, **options)
         assert model.recipe == {"model": "hard", "trunk": "resnet18", "trunk_options": {}}
-    assert asked == ["DEFAULT", "DEFAULT"]
+        assert torch.equal(model.trunk.down[0][0].weight, own["conv1.weight"])
+    assert asked == [{"check_hash": True, "weights_only": True}] * 2
 
 
 def test_a_backbone_refuses_to_learn_from_one_value():

@@ -348,3 +348,20 @@ def test_tasks_that_do_not_fit_the_losses_are_refused():
     extra = terms_of(model)
     with pytest.raises(ValueError, match="name all tasks"):
         multitask_backward(extra | {"more": extra["depth"] * 2}, model, mgda)
+
+
+@wrts
+def test_a_scale_that_was_too_high_gives_no_alpha_and_a_skipped_step(wrt):
+    """float16's scaler begins high: the Gramian then is not finite, which is no fault of the losses."""
+    model, scaler = build(dtype=torch.float32), torch.amp.GradScaler("cpu", init_scale=2.0**126)
+    before = copy.deepcopy(model.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    inputs = batch(torch.float32)
+    terms = {name: 1e4 * loss for name, loss in losses(model(inputs["image"]), inputs, TASKS).items()}
+    alpha = multitask_backward(terms, model, mgda, wrt, scaler)
+    assert alpha.isnan().all()
+    scaler.step(optimizer)
+    scaler.update()
+    assert scaler.get_scale() < 2.0**126
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items() if "running" not in name
+               and "num_batches" not in name)  # fmt: skip

@@ -47,12 +47,8 @@ def test_evaluate_prints_and_writes_the_scores(run, capsys):
     assert set(scores) == {"semantic", "depth"}
     said = capsys.readouterr().out
     assert f"{scores['depth']['abs_error']:.4f}" in said
-    table = said.split("class  ")[1].split("depth\n")[0].splitlines()[1:]  # a row a class
-    masks = datasets.Scenes(200, 16, seed=2_000_003, tasks=["semantic"]).stack()["semantic"]
-    for index, (line, name) in enumerate(zip(table, datasets.scenes.CLASSES, strict=True)):
-        iou = f"{scores['semantic'][f'iou_{name}']:.4f}"
-        here = masks == index
-        assert line.split() == [name, iou, f"{int(here.sum()):,}", str(int(here.flatten(1).any(1).sum()))]
+    rows = dict(line.split() for line in said.splitlines() if line.startswith("  iou_"))  # a row a class
+    assert rows == {f"iou_{name}": f"{scores['semantic'][f'iou_{name}']:.4f}" for name in datasets.scenes.CLASSES}
 
 
 def test_splits_of_scenes_share_no_picture():
@@ -173,7 +169,7 @@ def test_a_damaged_config_is_named(run, tmp_path, capsys):
     for command in (["evaluate"], ["export", "--out", str(tmp_path / "m.onnx")]):
         (tmp_path / "config.yaml").write_text("size: large\n")
         assert main([*command, "--checkpoint", str(checkpoint)]) == 2
-        assert "size is a whole number, and not 'large'" in capsys.readouterr().err
+        assert "size is a whole number up to 8192, and not 'large'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

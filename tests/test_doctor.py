@@ -37,7 +37,7 @@ def test_an_old_package_and_a_missing_one_are_named(monkeypatch, capsys):
     assert row.status == "fail"
     assert row.sentence == "safetensors is missing; jupyterlab is 4.0.1, needed is >=4.5.9"
     assert doctor.run_doctor() == 1
-    assert "1 of 10 checks failed" in capsys.readouterr().out
+    assert "1 of 8 checks failed" in capsys.readouterr().out
 
 
 def test_an_old_python_fails(monkeypatch):
@@ -79,13 +79,6 @@ def test_free_disk(monkeypatch, free, status):
     assert doctor.check_disk().status == status
 
 
-def test_more_threads_than_cores_is_a_warning(monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 999)
-    assert doctor.check_threads().status == "warn"
-
-
 def test_a_missing_widget_front_end_fails(monkeypatch, tmp_path):
     monkeypatch.setattr("jupyter_core.paths.jupyter_path", lambda *_: [str(tmp_path)])
     row = doctor.check_widgets()
@@ -111,3 +104,15 @@ def test_a_check_that_stops_becomes_a_row():
 def test_importing_the_doctor_imports_nothing_heavy():
     code = "import sys, mtl_course.doctor; sys.exit(bool({'torch', 'matplotlib', 'jupyterlab'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ)).returncode == 0
+
+
+def test_without_the_course_no_mend_speaks_of_its_folder(tmp_path):
+    """A copy of the package alone, as a wheel installs it: nothing there is made by make."""
+    package = Path(doctor.__file__).parent
+    shutil.copytree(package, tmp_path / "mtl_course", ignore=shutil.ignore_patterns("__pycache__"))
+    code = "from mtl_course.doctor import *; print(FOLDER, REINSTALL); raise SystemExit(run_doctor())"
+    free = os.environ | {"PYTHONPATH": str(tmp_path), "MTL_COURSE_DATA": "none"}
+    answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=free, capture_output=True, text=True)
+    assert str(tmp_path) in answer.stdout and "--force-reinstall" in answer.stdout
+    assert answer.returncode == 0 and "The package is ready; the lessons are in" in answer.stdout, answer.stderr
+    assert "make env" not in answer.stdout and "constraints" not in answer.stdout

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
-from viewer_fixture import PIXELS, axe, canvas_pixels, open_viewer, settings
+from viewer_fixture import PIXELS, axe, canvas_pixels, open_viewer, scores, settings
 
 from mtl_course.errors import CourseError
 from mtl_course.metrics import SegmentationScores
@@ -163,7 +163,7 @@ def test_errors_and_scores_by_hand():
     found = np.array([[True, False, True], [False, True, True]])
     kinds = render.errors(truth, found, 1)
     assert kinds.tolist() == [[1, 3, 2], [0, 0, 1]], "hit, miss, false alarm; the ignored pixel counts nowhere"
-    assert render.scores(kinds) == {"iou": 2 / 4, "precision": 2 / 3, "recall": 2 / 3}
+    assert scores(kinds) == {"iou": 2 / 4, "precision": 2 / 3, "recall": 2 / 3}
 
 
 def test_scores_equal_those_of_the_metrics():
@@ -174,7 +174,7 @@ def test_scores_equal_those_of_the_metrics():
     computed = metric.compute()
     for k, name in enumerate(CLASSES):
         now = render.Settings(**explorer.settings | {"chosen": k})
-        ours = render.scores(render.errors(masks["truth"], render.answer(masks, now), k))
+        ours = scores(render.errors(masks["truth"], render.answer(masks, now), k))
         assert ours["iou"] == pytest.approx(computed[f"iou_{name}"], abs=1e-6)
 
 
@@ -254,7 +254,7 @@ def test_canvas_equals_the_reference_pixel_for_pixel(page, tmp_path, height, wid
         chosen = render.Settings(**now)
         kinds = render.errors(masks["truth"], render.answer(masks, chosen, probabilities), now["chosen"])
         told = page.locator(".mtl-result").inner_text()
-        for name, value in render.scores(kinds).items():
+        for name, value in scores(kinds).items():
             text = re.search(rf"(?i)\b{name} ([\d.–]+)", told)[1]
             assert text == "–" if np.isnan(value) else float(text) == pytest.approx(value, abs=0.00051)
     assert page.trouble == []
@@ -280,6 +280,33 @@ CHOICES = {
 
 LAST = {"show": "errors", "right of the divider": "errors", "score": "drawing", "tool": "eraser"}
 LAST |= {"order": "most of the class", "only where truth is": 6, "and the answer is": 6}
+
+
+def test_a_divider_shows_one_view_on_each_side_and_a_threshold_changes_both():
+    explorer = made(chosen=2)
+    image, masks, probabilities = unpacked(explorer.samples[0])
+    views = {"left": "chosen", "right": "errors", "split": 37, "threshold": 90, "opacity": 100}
+    both = explorer.painted(**views)
+    left, right = (explorer.painted(**views | {"left": view, "right": None}) for view in ("chosen", "errors"))
+    columns = round(0.37 * image.shape[1])
+    assert (both[:, :columns] == left[:, :columns]).all() and (both[:, columns:] == right[:, columns:]).all()
+    color = render.rgb(render.PALETTE[2])
+    for y, x in np.ndindex(*image.shape[:2]):
+        found = probabilities[2, y // 2, x // 2] >= 90
+        assert tuple(left[y, x]) == (color if found else tuple(image[y, x]))
+        there = masks["truth"][y, x] == 2
+        kind = {(True, True): render.HIT, (True, False): render.FALSE_ALARM, (False, True): render.MISS}
+        drawn = None if masks["truth"][y, x] == 255 else kind.get((bool(found), bool(there)))
+        assert tuple(right[y, x]) == (render.rgb(render.ERROR_COLORS[drawn]) if drawn else tuple(image[y, x]))
+
+
+def test_the_bytes_of_a_picture_that_is_asked_for_are_sent(monkeypatch):
+    explorer, sent = made(3, right="second"), []
+    monkeypatch.setattr(explorer, "send", lambda message, buffers: sent.append((message, buffers)))
+    explorer._more(None, {"sample": 2, "ticket": 7}, None)
+    ((message, buffers),) = sent
+    parts = explorer.samples[2]["parts"]
+    assert message == {"sample": 2, "ticket": 7, "parts": list(parts)} and buffers == list(parts.values())
 
 
 @pytest.fixture
@@ -353,7 +380,7 @@ def test_legend_switches_and_chooses_classes(page, opened):
     share = [(masks[name] == 3).mean() for name in ("truth", "prediction")]
     assert row[-3:-1] == [f"{100 * one:.1f} %" for one in share]
     kinds = render.errors(masks["truth"], masks["prediction"] == 3, 3)
-    assert row[-1] == f"{render.scores(kinds)['iou']:.2f}"
+    assert row[-1] == f"{scores(kinds)['iou']:.2f}"
 
 
 @pytest.mark.browser
@@ -487,10 +514,10 @@ def test_brush_and_eraser_by_key_and_by_mouse(page, opened):
     _, masks, _ = unpacked(opened.samples[0])
     opened.drawings, opened.settings = {"0": drawing(page).tobytes()}, settings(page)
     assert (canvas_pixels(page)[..., :3] == opened.painted()).all()
-    score = render.scores(render.errors(masks["truth"], drawing(page) == 3, 3))["iou"]
+    score = scores(render.errors(masks["truth"], drawing(page) == 3, 3))["iou"]
     told = page.locator(".mtl-result").inner_text()
     assert f"dog, my drawing: IoU {score:.3f}" in told and "; prediction: IoU" in told, "beat the model"
-    model_iou = render.scores(render.errors(masks["truth"], masks["prediction"] == 3, 3))["iou"]
+    model_iou = scores(render.errors(masks["truth"], masks["prediction"] == 3, 3))["iou"]
     assert told.endswith(f"; prediction: IoU {model_iou:.3f}")
     page.get_by_label("tool", exact=True).select_option(label="brush")
     page.get_by_label("width of the brush").fill("9")
@@ -521,7 +548,7 @@ def test_samples_are_sorted_filtered_and_chosen(page, opened):
 
     def iou(k, c):
         kinds = render.errors(masks[k]["truth"], masks[k]["prediction"] == c, c)
-        return render.scores(kinds)["iou"]
+        return scores(kinds)["iou"]
 
     metric = SegmentationScores(CLASSES)
     for one in masks:

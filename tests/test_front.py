@@ -72,7 +72,9 @@ def test_fallback():
     """A chart, and the pictures of points of the front."""
     pictures = [np.full((8, 8, 3), 40 * k, np.uint8) for k in range(5)]
     frames = made(pictures=pictures).frames()
-    assert [alt for _, alt in frames[1:]] == ["b.", "<i>d</i>.", "e."] and "front: b, <i>d</i>, e." in frames[0][1]
+    title = made().data["title"]
+    assert f"{title}. The front: b, <i>d</i>, e." == frames[0][1]
+    assert [alt for _, alt in frames[1:]] == [f"{title}. The picture of {label}." for label in ("b", "<i>d</i>", "e")]
     assert [picture[0, 0, 0] for picture, _ in frames[1:]] == [40, 120, 160]
     text = made(pictures=pictures)._repr_mimebundle_()[0]["text/html"]
     assert "<i>d" not in text and len(text) < 40_000

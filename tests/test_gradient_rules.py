@@ -1,4 +1,4 @@
-"""Every gradient rule against the properties that all of them have; a new rule is found through GRADIENT_RULES."""
+"""Every gradient rule against the properties that all of them have; a new rule is found through the lists of rules."""
 
 import functools
 import inspect
@@ -11,14 +11,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from mtl_course.balancing import GRADIENT_RULES, cagrad, fairgrad, fixed
+from mtl_course.balancing import FURTHER_RULES, GRADIENT_RULES, cagrad, fairgrad, fixed
 from mtl_course.balancing.gradient_rules import _surgery
 
-every_rule = pytest.mark.parametrize("name", sorted(GRADIENT_RULES))
+RULES = {name: rule for name, rule in (GRADIENT_RULES | FURTHER_RULES).items() if hasattr(rule, "never_conflicts")}
+every_rule = pytest.mark.parametrize("name", sorted(RULES))
 quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
@@ -85,7 +86,7 @@ def accuracy(matrix):
 @quick
 @given(matrix=jacobians(), seed=st.integers(0, 99))
 def test_permuting_the_tasks_permutes_alpha(name, matrix, seed):
-    rule, order = GRADIENT_RULES[name], np.random.default_rng(seed).permutation(len(matrix))
+    rule, order = RULES[name], np.random.default_rng(seed).permutation(len(matrix))
     if "generator" in inspect.signature(rule).parameters and len(matrix) > 2:
         return  # what it draws is permuted along in the test after this one
     alpha, permuted = call(rule, matrix), call(rule, matrix[order])
@@ -116,7 +117,7 @@ def exponent(rule):
 @quick
 @given(matrix=jacobians(), power=st.sampled_from([-6, -4, -2, -1, 1, 3, 6]))
 def test_scaling_the_gradients_scales_alpha_by_one_power(name, matrix, power):
-    rule, s = GRADIENT_RULES[name], 10.0**power
+    rule, s = RULES[name], 10.0**power
     p, alpha, scaled = exponent(rule), call(rule, matrix), call(rule, s * matrix)
     assert same_step(matrix, alpha, None if scaled is None else scaled * s**p, accuracy(matrix), p)
 
@@ -124,7 +125,7 @@ def test_scaling_the_gradients_scales_alpha_by_one_power(name, matrix, power):
 def test_the_known_exponents():
     known = dict.fromkeys(["equal", "pcgrad", "mgda", "cagrad", "imtl_g", "aligned", "upgrad", "dual_projection"], 0.0)
     for name, power in (known | {"nash": 1.0, "fairgrad": 4 / 3}).items():  # 2a/(a + 1), a = 2
-        assert exponent(GRADIENT_RULES[name]) == pytest.approx(power, abs=1e-8), name
+        assert exponent(RULES[name]) == pytest.approx(power, abs=1e-8), name
     for a in (0.5, 1.0, 5.0):
         assert exponent(functools.partial(fairgrad, a=a)) == pytest.approx(2 * a / (a + 1), abs=1e-8)
 
@@ -132,26 +133,27 @@ def test_the_known_exponents():
 @every_rule
 @quick
 @given(matrix=jacobians())
+@example(matrix=np.array([[1.0, 2.0], [0.0, 0.0]]))  # the gradient of a task is zero
 def test_it_is_finite_or_says_why_not(name, matrix):
-    alpha = call(GRADIENT_RULES[name], matrix)
+    alpha = call(RULES[name], matrix)
     norms = np.linalg.norm(matrix, axis=1)
     unit = matrix / np.where(norms > 0, norms, 1)[:, None]
     if len(matrix) <= matrix.shape[1] and np.linalg.svd(unit, compute_uv=False)[-1] > 1e-3:
         assert alpha is not None  # every rule is defined where the gradients are independent
 
 
-@pytest.mark.parametrize("name", sorted(n for n, rule in GRADIENT_RULES.items() if rule.never_conflicts))
+@pytest.mark.parametrize("name", sorted(n for n, rule in RULES.items() if rule.never_conflicts))
 @quick
 @given(matrix=jacobians())
 def test_who_promises_it_harms_no_task(name, matrix):
-    alpha = call(GRADIENT_RULES[name], matrix)
+    alpha = call(RULES[name], matrix)
     if alpha is not None:
         gains = matrix @ (alpha @ matrix)
         assert (gains >= -1e-9 * np.linalg.norm(matrix, axis=1) * sizes(matrix, alpha)).all()
 
 
 def test_four_rules_promise_it():
-    promising = {name for name, rule in GRADIENT_RULES.items() if rule.never_conflicts}
+    promising = {name for name, rule in RULES.items() if rule.never_conflicts}
     assert {"mgda", "nash", "upgrad", "dual_projection"} <= promising
     assert not {"equal", "pcgrad", "cagrad", "imtl_g", "aligned"} & promising
 
@@ -160,9 +162,9 @@ def test_four_rules_promise_it():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 def test_alpha_has_the_dtype_and_device_of_the_gramian_and_no_gradient(name, dtype):
     exact = torch.tensor([[1.0, -0.5], [-0.5, 1.25]], dtype=torch.float64)  # exact in each of these dtypes
-    alpha = GRADIENT_RULES[name](exact.to(dtype).requires_grad_())
+    alpha = RULES[name](exact.to(dtype).requires_grad_())
     assert alpha.dtype == dtype and alpha.device == exact.device and not alpha.requires_grad
-    torch.testing.assert_close(alpha, GRADIENT_RULES[name](exact).to(dtype), rtol=0, atol=0)
+    torch.testing.assert_close(alpha, RULES[name](exact).to(dtype), rtol=0, atol=0)
 
 
 @every_rule
@@ -171,7 +173,7 @@ def test_the_rounding_of_a_short_dtype_is_no_mistake(name, dtype):
     """Three collinear gradients have a Gramian of rank 1, which rounding leaves with a negative eigenvalue."""
     rows = torch.tensor([[1.0, 2.0], [3.0, 6.0], [0.7, 1.4]], dtype=torch.float64)
     try:
-        assert GRADIENT_RULES[name]((rows @ rows.T).to(dtype)).isfinite().all()
+        assert RULES[name]((rows @ rows.T).to(dtype)).isfinite().all()
     except ValueError as error:
         assert "negative" not in str(error) and "symmetric" not in str(error)
 
@@ -195,18 +197,18 @@ INDEFINITE = "negative eigenvalue", "small and indefinite"
 @every_rule
 @pytest.mark.parametrize("garbage", GARBAGE)
 def test_garbage_is_refused_in_a_sentence(name, garbage):
-    if GRADIENT_RULES[name].reads == "nothing" and garbage in ("asymmetric", "negative diagonal") + INDEFINITE:
+    if RULES[name].reads == "nothing" and garbage in ("asymmetric", "negative diagonal") + INDEFINITE:
         return  # it looks at shape and NaN alone
     for dtype in (torch.float64, torch.float32):
         with pytest.raises(ValueError, match=r"\w+ \w+ \w+ \w+") as caught:
-            GRADIENT_RULES[name](torch.as_tensor(GARBAGE[garbage], dtype=dtype))
+            RULES[name](torch.as_tensor(GARBAGE[garbage], dtype=dtype))
         assert not isinstance(caught.value, np.linalg.LinAlgError)
 
 
 @every_rule
 def test_one_task_is_defined_and_goes_down_its_gradient(name):
     for square in (1e-12, 4.0, 1e12):
-        alpha = GRADIENT_RULES[name](torch.tensor([[square]], dtype=torch.float64))
+        alpha = RULES[name](torch.tensor([[square]], dtype=torch.float64))
         assert alpha.shape == (1,) and alpha.isfinite().all() and alpha > 0
 
 
@@ -224,12 +226,12 @@ def test_one_task_is_defined_and_goes_down_its_gradient(name):
 def test_where_a_rule_is_not_defined(names, rows):
     for scale in (1e-6, 1.0, 1e6):
         for name in names:
-            assert call(GRADIENT_RULES[name], scale * np.array(rows, dtype=float)) is None, (name, scale)
+            assert call(RULES[name], scale * np.array(rows, dtype=float)) is None, (name, scale)
 
 
 def test_a_length_of_zero_with_a_product_of_rounding_divides_by_nothing():
     gramian = torch.tensor([[4.0, -1e-9], [-1e-9, 0.0]], dtype=torch.float64)
-    for name, rule in GRADIENT_RULES.items():
+    for name, rule in RULES.items():
         try:
             assert rule(gramian).isfinite().all(), name
         except ValueError as error:

@@ -251,3 +251,9 @@ def test_a_rule_for_no_task_is_refused():
     for name in MODULES:
         with pytest.raises(ValueError, match="K >= 1"):
             make(name, 0)
+
+
+@pytest.mark.parametrize("wrong", [{"asymmetry": -1.0}, {"lr": 0.0}, {"asymmetry": math.nan}])
+def test_options_that_make_no_descent_are_refused(wrong):
+    with pytest.raises(ValueError, match="grad_norm needs asymmetry >= 0 and lr > 0"):
+        GradNorm(2, **wrong)

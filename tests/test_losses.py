@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mtl_course import losses, tasks
 from mtl_course.errors import CourseError
@@ -35,37 +33,12 @@ def hide(target, where):
 
 
 @pytest.mark.parametrize("loss", ALL)
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1000), share=st.floats(0, 1))
-def test_unknown_pixels_change_nothing_and_get_no_gradient(loss, seed, share):
-    prediction, target = prediction_and_target(loss, seed)
-    where = torch.rand(target.shape[0], *target.shape[-2:], generator=torch.Generator().manual_seed(seed)) < share
-    prediction.requires_grad_()
-    value = loss(prediction, hide(target, where))
-    value.backward()
-    assert value.isfinite() and prediction.grad.isfinite().all()
-    assert (prediction.grad.movedim(1, -1)[where] == 0).all()
-    shaken = prediction.detach() + where[:, None] * torch.randn_like(prediction)
-    torch.testing.assert_close(loss(shaken, hide(target, where)), value.detach())
-
-
-@pytest.mark.parametrize("loss", ALL)
 def test_no_valid_pixel_gives_zero_with_zero_gradient(loss):
     prediction, target = prediction_and_target(loss)
     prediction.requires_grad_()
     value = loss(prediction, hide(target, torch.ones(2, 6, 6, dtype=torch.bool)))
     value.backward()
     assert value == 0 and (prediction.grad == 0).all()
-
-
-@pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize("scale", [1e-6, 1e4])
-def test_finite_for_extreme_predictions(loss, scale):
-    prediction, target = prediction_and_target(loss)
-    prediction = (prediction.float() * scale).requires_grad_()
-    value = loss(prediction, target.float() if target.is_floating_point() else target)
-    value.backward()
-    assert value.isfinite() and prediction.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("loss", ALL)

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,19 @@ def loaded_after(code):
 
 
 @pytest.mark.parametrize(
-    "module", ["", ".tasks", ".losses", ".models", ".training", ".records", ".datasets", ".__main__"]
+    "module",
+    [
+        "",
+        ".tasks",
+        ".losses",
+        ".models",
+        ".training",
+        ".records",
+        ".datasets",
+        ".plotting",
+        ".commands.predict",
+        ".__main__",
+    ],
 )
 def test_import_brings_no_jupyter_matplotlib_or_torchmetrics(module):
     loaded = {name.partition(".")[0] for name in loaded_after(f"import mtl_course{module}")}
@@ -82,5 +95,29 @@ def test_modules_import_downward_only():
                 rest = node.module.removeprefix("mtl_course").strip(".").split(".")[0]
                 used = [rest] if rest else [alias.name for alias in node.names]
                 for other in used:
-                    if other in ORDER and not (name == "tasks" and other == "metrics"):
+                    if other in ORDER:
                         assert ORDER.index(other) <= ORDER.index(name), f"{path} imports {other}"
+
+
+def imported_at_once(path):
+    """The modules of this package that a module imports when it is imported itself."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                module = PACKAGE.parent / f"{node.module}.{alias.name}".replace(".", "/")
+                is_module = module.is_dir() or module.with_suffix(".py").is_file()
+                yield f"{node.module}.{alias.name}" if is_module else node.module
+
+
+def test_there_is_an_order_in_which_each_module_can_be_read():
+    """Also within a folder no two modules need each other; `__init__` gathers what they hold."""
+    graph = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        if path.stem != "__init__":
+            graph[name] = {other for other in imported_at_once(path) if other.startswith("mtl_course.")} - {name}
+    assert graph["mtl_course.tasks"] == {"mtl_course.errors", "mtl_course.losses"}
+    order = list(TopologicalSorter(graph).static_order())  # raises CycleError
+    assert set(graph) <= set(order)

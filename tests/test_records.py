@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from experiments import provenance
+from experiments import programs, provenance
 from experiments.claims import CLAIMS
 
-import mtl_course
 from mtl_course import records
 from mtl_course.__main__ import main
 from mtl_course.errors import CourseError, MissingFile
@@ -403,7 +402,10 @@ def test_without_a_folder(tmp_path, monkeypatch):
 def test_a_package_without_the_folder_of_the_course(folder, capsys, monkeypatch):
     """What runs experiments is in tools, which an installed package does not have beside it; a lesson still reads."""
     assert call(capsys, "run", "coins")[0] == 0
-    monkeypatch.setattr(mtl_course, "__file__", str(folder / "site-packages" / "mtl_course" / "__init__.py"))
+    alone = folder / "site-packages" / "mtl_course" / "records" / "store.py"
+    monkeypatch.setattr(records.store, "__file__", str(alone))
+    with pytest.raises(CourseError, match="clone it"):
+        records.program("coins")
     for words in (["list"], ["verify", "coins"]):
         code, said = call(capsys, *words)
         assert code == 2 and str(folder / "site-packages" / "tools") in said and "clone" in said
@@ -561,7 +563,7 @@ def test_by_arm_pairs_by_seed():
 
 def test_the_readme_gives_the_sizes_that_the_experiments_have():
     """Its paragraphs on Scenes and Pascal VOC against the constants of the shared files."""
-    with records.store._siblings():
+    with programs.siblings():
         import _protocol as scenes
         import _voc as voc
     text = " ".join((DATA / "README.md").read_text(encoding="utf-8").split())

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_course import balancing
 from mtl_course.balancing import (
+    FURTHER_RULES,
     GRADIENT_RULES,
     aligned,
     cagrad,
@@ -21,6 +23,7 @@ from mtl_course.balancing import (
     upgrad,
 )
 
+RULES = {name: rule for name, rule in (GRADIENT_RULES | FURTHER_RULES).items() if hasattr(rule, "never_conflicts")}
 WORKED = np.array([[1.0, 0.0], [-0.5, 1.0]])  # the gradients of the worked example
 TABLE = {
     "equal": ((1, 1), (0.5, 1)),
@@ -47,11 +50,15 @@ def close(found, expected, digits=10):
     np.testing.assert_allclose(found, expected, rtol=10.0**-digits, atol=10.0**-digits * np.abs(expected).max())
 
 
+def test_every_rule_has_a_worked_value_and_can_be_imported():
+    assert set(TABLE) == set(RULES) and set(RULES) <= set(balancing.__all__)
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e6])
 @pytest.mark.parametrize("name", TABLE)
 def test_the_worked_example_at_every_scale(name, scale):
     power = {"nash": 1, "fairgrad": 4 / 3}.get(name, 0)
-    alpha = weights(GRADIENT_RULES[name], scale * WORKED) * scale**power
+    alpha = weights(RULES[name], scale * WORKED) * scale**power
     for found, expected in zip((alpha, alpha @ WORKED), TABLE[name]):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10 if name in FRACTIONS else 5.01e-7)
 
@@ -61,7 +68,7 @@ def test_orthonormal_gradients(name):
     halves = ("mgda", "imtl_g", "aligned", "upgrad", "dual_projection")
     cagrad_each = 0.5 + 0.5 * np.sqrt(0.5) / np.sqrt(2)  # 1/K + c‖g₀‖/‖g₁ + g₂‖
     expected = 0.5 if name in halves else cagrad_each if name == "cagrad" else 1.0
-    close(weights(GRADIENT_RULES[name], np.eye(2)), np.full(2, expected))
+    close(weights(RULES[name], np.eye(2)), np.full(2, expected))
 
 
 def two(seed):
@@ -245,7 +252,7 @@ def test_duplicates_share(name):
         with pytest.raises(ValueError, match="singular"):
             weights(imtl_g, matrix)
     elif name != "pcgrad":  # whose orders are drawn
-        alpha = weights(GRADIENT_RULES[name], matrix)
+        alpha = weights(RULES[name], matrix)
         assert alpha[0] == pytest.approx(alpha[1], rel=1e-9)
 
 

@@ -20,6 +20,11 @@ from mtl_course.errors import CourseError
 KNOBS = {"difficulty": 0.6, "label_noise": 0.3, "unrelated": True, "labelled": {"semantic": 0.5, "depth": 1}}
 
 
+def plain(*color):
+    """One colour everywhere."""
+    return Look(np.float32([color, color]), "stripes", np.zeros((3, 3), np.float32), np.zeros(3, np.float32))
+
+
 def digest(sample: dict[str, torch.Tensor]) -> str:
     return hashlib.sha256(b"".join(key.encode() + value.numpy().tobytes() for key, value in sample.items())).hexdigest()
 
@@ -35,11 +40,11 @@ def many() -> dict[str, torch.Tensor]:
 
 def solid(shape: str, **where) -> Solid:
     size = {"x": 0.0, "z": -4.0, "radius": 0.5, "height": 1.2, "thickness": 0.4, "yaw": 0.6}
-    return Solid(shape, **size | where, look=Look.plain(1.0, 0.5, 0.25))
+    return Solid(shape, **size | where, look=plain(1.0, 0.5, 0.25))
 
 
 def scene(*solids: Solid, **more) -> Scene:
-    return Scene(solids, Look.plain(0.8, 0.8, 0.8), Look.plain(0.6, 0.6, 0.6), **more)
+    return Scene(solids, plain(0.8, 0.8, 0.8), plain(0.6, 0.6, 0.6), **more)
 
 
 # The sample

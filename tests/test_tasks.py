@@ -100,3 +100,9 @@ def test_loss_and_score_of_each_task(task, loss, score):
 def test_after_22_classes_the_colors_come_again():
     colors = tasks.semantic([str(k) for k in range(25)]).colors
     assert len(colors) == 25 and colors[22:] == tasks.PALETTE[:3]
+
+
+@pytest.mark.parametrize("names", [[], ["depth", "depth"]])
+def test_tasks_that_are_picked_are_named_once(names):
+    with pytest.raises(CourseError, match="tasks must name one or more of"):
+        tasks.pick(tasks.make(["depth", "normals"]), names)

@@ -350,3 +350,12 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path):
         save_file({"x": torch.zeros(1)}, tmp_path / "m.safetensors", {"mtl_course": about})
         with pytest.raises(CourseError, match="written by another version"):
             training.load(tmp_path / "m.safetensors")
+
+
+def test_compiled_are_the_parts_so_that_the_features_between_them_stay():
+    from mtl_course.training.device import placed
+
+    model = models.build("hard", "unet", TASKS, channels=(4, 6))
+    placed(model, torch.device("cpu"), compile=True)
+    parts = [model.trunk, *model.heads.values()]
+    assert all(part._compiled_call_impl is not None for part in parts) and model._compiled_call_impl is None

@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from mtl_course import models, tasks, training
+from mtl_course import balancing, models, tasks, training
 from mtl_course.__main__ import main
-from mtl_course.balancing import GRADIENT_RULES, LOSS_RULES, Famo, Uncertainty, equal, mgda, multitask_backward, nash
+from mtl_course.balancing import Famo, Uncertainty, equal, mgda, multitask_backward, nash
 from mtl_course.errors import CourseError
 from mtl_course.losses import l2, losses
 from mtl_course.training.objective import Objective, batch_statistics_kept
 
 TASKS = tasks.make(["foreground", "depth"])
+RULES = sorted(balancing.GRADIENT_RULES | balancing.LOSS_RULES | balancing.FURTHER_RULES)
 ALPHAS = ("alpha/foreground", "alpha/depth")
 
 
@@ -47,7 +48,7 @@ def weights(model):
 
 
 @pytest.mark.parametrize("wrt", ["parameters", "representation"])
-@pytest.mark.parametrize("rule", sorted(GRADIENT_RULES) + sorted(LOSS_RULES) + ["cagrad:c=0.4", "imtl-g"])
+@pytest.mark.parametrize("rule", [*RULES, "cagrad:c=0.4", "imtl-g"])
 def test_every_rule_by_name(rule, wrt):
     model = small()
     before = weights(model)

@@ -1,18 +1,16 @@
 """Pascal VOC: samples, targets, and every fault told in a sentence."""
 
-import os
 import pickle
 import shutil
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from faults.make import jpg, png, rotate
 from PIL import Image
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
-from voc_fixture import COLORS, SHAPES, draw, real_voc, save_mask, write_devkit
+from voc_fixture import COLORS, SHAPES, draw, real_voc, write_devkit
 
 from mtl_course.datasets import VOC, VOC_CLASSES, joint_transform, reading, split
 from mtl_course.datasets.transforms import fitted_size, resize
@@ -163,35 +161,7 @@ def test_root_comes_from_the_environment(voc_root, monkeypatch):
         VOC()
 
 
-# Joint transforms
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.integers(8, 70), st.booleans())
-def test_ids_after_are_among_the_ids_before_and_ignore(seed, size, augment):
-    torch.manual_seed(seed)
-    before = torch.randint(0, 256, (1, *torch.randint(5, 90, (2,)).tolist()), dtype=torch.uint8)
-    after = joint_transform(size, augment)(tv_tensors.Mask(before))
-    assert after.shape == (1, size, size) and after.dtype == torch.int64
-    assert ids_of(after) <= ids_of(before) | {255}
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10**6), st.booleans(), st.sampled_from([48, 96, 130]))
-def test_a_marker_stays_at_the_same_place_in_picture_and_mask(seed, augment, size):
-    torch.manual_seed(seed)
-    top, left = torch.randint(50, 120, (2,)).tolist()
-    mask = torch.zeros(1, 200, 260, dtype=torch.uint8)
-    mask[:, top : top + 31, left : left + 31] = 1
-    pair = tv_tensors.Image(mask.expand(3, -1, -1) * 255), tv_tensors.Mask(mask)
-    image, found = joint_transform(size, augment)(*pair)
-    bright, marked = image[0] * (found[0] != 255), (found[0] == 1).float()
-    if marked[1:-1, 1:-1].sum() < marked.sum() or not marked.any():
-        return  # cut by the edge of the crop
-    for axis in (0, 1):
-        place = torch.arange(size, dtype=torch.float32)
-        one, two = ((values.sum(1 - axis) * place).sum() / values.sum() for values in (bright, marked))
-        assert abs(one - two) < 1.5  # each of two resizes rounds the mask's edges to a pixel
+# Joint transforms; what holds for every size and aspect ratio is in properties/test_transforms_held.py
 
 
 @pytest.mark.parametrize("augment", [False, True])
@@ -260,163 +230,7 @@ def test_a_size_that_is_none(size):
         joint_transform(size)
 
 
-# Faults: (what is done to the folder, which words the sentence must hold). The first name is 2007_000000.
-
-NAME = "2007_000000"
-
-
-def jpg(folder):
-    return folder / f"JPEGImages/{NAME}.jpg"
-
-
-def png(folder):
-    return folder / f"SegmentationClass/{NAME}.png"
-
-
-def cut(path, share=0.5):
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * share)])
-
-
-def recolor(path, change, mode):
-    colors = np.array(Image.open(path).convert(mode))
-    change(colors)
-    Image.fromarray(colors, mode).save(path)
-
-
-def one_pixel(path, value):
-    ids = np.array(Image.open(path))
-    ids[7, 9] = value
-    save_mask(ids, path)
-
-
-FAULTS = {
-    "truncated JPEG": (lambda f: cut(jpg(f)), (f"{NAME}.jpg", "cut short", "fetch it again")),
-    "truncated PNG": (lambda f: cut(png(f)), (f"{NAME}.png", "cut short", "fetch it again")),
-    "JPEG cut in its header": (lambda f: cut(jpg(f), 0.02), (f"{NAME}.jpg", "fetch it again")),
-    "empty JPEG": (lambda f: jpg(f).write_bytes(b""), (f"{NAME}.jpg", "empty", "fetch it again")),
-    "empty PNG": (lambda f: png(f).write_bytes(b""), (f"{NAME}.png", "empty", "fetch it again")),
-    "text for a picture": (lambda f: jpg(f).write_text("hello"), (f"{NAME}.jpg", "not a picture", "fetch it again")),
-    "sizes differ": (
-        lambda f: Image.new("RGB", (61, 80)).save(jpg(f)),
-        (f"{NAME}.jpg is 61 x 80", f"{NAME}.png is 60 x 80", "same size"),
-    ),
-    "16-bit mask": (
-        lambda f: Image.fromarray(np.zeros((80, 60), np.uint16)).save(png(f)),
-        (f"{NAME}.png", "I;16", "8 bits"),
-    ),
-    "1-bit mask": (lambda f: Image.new("1", (60, 80)).save(png(f)), (f"{NAME}.png", "1-bit", "foreground")),
-    "strange colour": (
-        lambda f: recolor(png(f), lambda c: c.__setitem__((7, 9), (1, 2, 3)), "RGB"),
-        (f"{NAME}.png", "[1, 2, 3]", "VOC's palette", "mode P"),
-    ),
-    "transparent mask": (
-        lambda f: recolor(png(f), lambda c: c.__setitem__((7, 9, 3), 0), "RGBA"),
-        (f"{NAME}.png", "transparent"),
-    ),
-    "id out of range": (lambda f: one_pixel(png(f), 21), (f"{NAME}.png", "0 to 20", "holds 21", "correct")),
-    "16-bit picture": (
-        lambda f: Image.fromarray(np.zeros((80, 60), np.uint16)).save(jpg(f), "PNG"),
-        (f"{NAME}.jpg", "8 bits a colour"),
-    ),
-    "picture of floats": (
-        lambda f: Image.new("F", (60, 80)).save(jpg(f), "TIFF"),
-        (f"{NAME}.jpg", "8 bits a colour", "mode F"),
-    ),
-    "bomb": (lambda f: png(f).write_bytes(bomb()), (f"{NAME}.png", "64 million pixels", "smaller")),
-    "larger bomb": (lambda f: png(f).write_bytes(bomb(60_000)), (f"{NAME}.png", "64 million pixels", "smaller")),
-    "EXIF rotation not in the mask": (
-        lambda f: rotate(jpg(f), 6),
-        (f"{NAME}.jpg is 80 x 60 pixels upright", f"{NAME}.png is 60 x 80", "before its EXIF rotation"),
-    ),
-    "picture lost": (lambda f: jpg(f).unlink(), ("1 of 5 masks have no picture", NAME)),
-    "mask lost": (lambda f: png(f).unlink(), ("1 of 5 pictures have no mask", NAME)),
-    "mask too many": (
-        lambda f: save_mask(np.zeros((9, 9), np.uint8), f / "SegmentationClass/extra.png"),
-        ("1 of 8 masks have no picture", "extra"),
-    ),
-    "split line leaves": (lambda f: split_line(f, "../../x"), ("train.txt", "'../../x'", "leaves the folder")),
-    "split line with a backslash": (lambda f: split_line(f, "..\\x"), ("train.txt", "leaves the folder")),
-    "split line absolute": (lambda f: split_line(f, "/etc/x"), ("train.txt", "'/etc/x'", "leaves the folder")),
-    "link leaves": (lambda f: link(jpg(f)), (f"{NAME}.jpg", "link that leaves")),
-    "linked folder leaves": (lambda f: link(f / "JPEGImages"), ("JPEGImages", "link that leaves")),
-    "split empty": (lambda f: (f / "ImageSets/Segmentation/train.txt").write_text("\n"), ("train.txt", "empty")),
-    "folder lost": (lambda f: os.rename(f / "JPEGImages", f / "x"), ("JPEGImages", "missing")),
-    "one class named": (lambda f: (f / "classes.txt").write_text("background\n"), ("classes.txt", "2 to 255")),
-    "256 classes named": (
-        lambda f: (f / "classes.txt").write_text("\n".join(map(str, range(256)))),
-        ("classes.txt", "2 to 255"),
-    ),
-}
-
-
-def bomb(side: int = 9000) -> bytes:
-    """A PNG of one pixel whose header says side x side."""
-    import io
-    import struct
-    import zlib
-
-    file = io.BytesIO()
-    Image.new("P", (1, 1)).save(file, "PNG")
-    content = bytearray(file.getvalue())
-    content[16:24] = struct.pack(">II", side, side)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    return bytes(content)
-
-
-def rotate(path, orientation):
-    exif = Image.Exif()
-    exif[reading.ORIENTATION] = orientation
-    Image.open(path).save(path, exif=exif)
-
-
-def split_line(folder, line):
-    (folder / "ImageSets/Segmentation/train.txt").write_text(f"{NAME}\n{line}\n")
-
-
-def link(path):
-    outside = path.parents[len(path.parts) - 1 - path.parts.index("VOCdevkit")] / f"outside_{path.name}"
-    path.rename(outside)
-    path.symlink_to(outside)
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_told_in_a_sentence(voc_copy, fault):
-    do, words = FAULTS[fault]
-    do(voc_copy)
-    with pytest.raises(CourseError) as caught:
-        list(VOC(voc_copy, size=32))
-    message = str(caught.value)
-    assert all(word in message for word in words), message
-    assert "\n" not in message
-
-
-def test_many_lost_pictures_are_counted_and_ten_named(voc_root, tmp_path):
-    folder = write_devkit(tmp_path, 14, 1)
-    for path in sorted((folder / "JPEGImages").glob("*.jpg"))[:12]:
-        path.unlink()
-    with pytest.raises(MissingFile, match="12 of 14 masks") as caught:
-        VOC(folder)
-    assert str(caught.value).count("2007_") == 10 and "..." in str(caught.value)
-
-
-def test_no_permission_to_read(voc_copy, monkeypatch):
-    data = VOC(voc_copy, size=32)
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Image, "open", refuse)
-    with pytest.raises(CourseError, match="no permission to read"):
-        data[0]
-
-
-def test_a_file_lost_on_the_way(voc_copy):
-    data = VOC(voc_copy, size=32)
-    png(voc_copy).unlink()
-    with pytest.raises(MissingFile, match=f"{NAME}.png: there is no such file"):
-        data[0]
+# Wrong arguments
 
 
 @pytest.mark.parametrize(
@@ -446,35 +260,12 @@ def test_no_voc_says_how_to_get_it(tmp_path):
 # Masks that are welcome
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
-def test_masks_in_other_modes_give_the_same_ids(voc_copy, mode):
-    before = VOC(voc_copy)[0]["semantic"]
-    with Image.open(png(voc_copy)) as mask:
-        mask = Image.fromarray(np.array(mask), "L") if mode == "L" else mask.convert(mode)
-    mask.save(png(voc_copy))
-    assert torch.equal(VOC(voc_copy)[0]["semantic"], before)
-
-
 def test_one_bit_masks_serve_foreground_alone(voc_copy):
     ids = np.array(Image.open(png(voc_copy)))
     Image.fromarray(np.isin(ids, [8, 12, 15])).save(png(voc_copy))
     assert ids_of(VOC(voc_copy, tasks=("foreground",))[0]["foreground"]) == {0, 1}
     with pytest.raises(CourseError, match="1-bit mask holds no class ids"):
         VOC(voc_copy, tasks=("foreground",), classes=("cat",))
-
-
-def test_grey_levels_of_four_bits_are_refused(tmp_path):
-    import struct
-    import zlib
-
-    def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header, rows = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0), zlib.compress(b"\0\x01")
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    (tmp_path / "mask.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    with pytest.raises(CourseError, match="mode L;4"):
-        reading.read_mask(tmp_path / "mask.png", 21)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mtl_course.widgets import render
+
 PIXELS = """(selector) => {
     const canvas = document.querySelector(selector);
     const {width, height} = canvas;
@@ -33,6 +35,13 @@ def canvas_pixels(page, selector=".mtl-canvas") -> np.ndarray:
     """RGBA, uint8 (H, W, 4)."""
     height, width, values = page.evaluate(PIXELS, selector)
     return np.array(values, np.uint8).reshape(height, width, 4)
+
+
+def scores(kinds) -> dict[str, float]:
+    """IoU, precision and recall of an error map; NaN where nothing is to be counted. The page counts by itself."""
+    hit, alarm, miss = (int((kinds == kind).sum()) for kind in (render.HIT, render.FALSE_ALARM, render.MISS))
+    wholes = {"iou": hit + alarm + miss, "precision": hit + alarm, "recall": hit + miss}
+    return {name: hit / whole if whole else float("nan") for name, whole in wholes.items()}
 
 
 def axe(page, selector=".mtl-viewer") -> list[str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +9,14 @@ from torch import Tensor, nn
 from mtl_course import distributed
 from mtl_course.balancing.flat import add_gradients, are_apart, flat, gramian_of, split, trained, walk
 from mtl_course.balancing.loss_rules import LossRule
+from mtl_course.errors import CourseError
 
 Rule = Callable[..., Tensor] | LossRule
 
 
-def multitask_backward(
-    losses: Mapping[str, Tensor] | Sequence[Tensor], model: nn.Module, rule: Rule, wrt: str = "parameters",
-    scaler: torch.amp.GradScaler | None = None, tasks: Sequence[str] | None = None,
-) -> Tensor:  # fmt: skip
+def multitask_backward(losses: Mapping[str, Tensor] | Sequence[Tensor], model: nn.Module, rule: Rule,
+                       wrt: str = "parameters", scaler: torch.amp.GradScaler | None = None,
+                       tasks: Sequence[str] | None = None) -> Tensor:  # fmt: skip
     """Add to `.grad`: of shared parameters Σ αᵢ ∂Lᵢ/∂θ, of a task's own parameters its plain ∂Lᵢ/∂θ.
 
     "parameters" sends the gradient of each task through the shared part, K times, keeps the K flat gradients and adds
@@ -44,23 +43,23 @@ def multitask_backward(
 
     Raises:
         RuleNotDefined: if the rule gives no α here.
-        ValueError: if a gradient rule meets a model that shares nothing, a loss is no scalar or does not depend on what
-            is trained, or the rule is for another number of tasks. No gradient is changed by either.
+        CourseError: if a gradient rule meets a model that shares nothing, a loss is no scalar or does not depend on
+            what is trained, or the rule is for another number of tasks. No gradient is changed by either.
     """
     if isinstance(rule, str | type):
-        raise ValueError(f"a rule is a function or an object, and not {rule!r}: balancing.make makes one of a name")
+        raise CourseError(f"a rule is a function or an object, and not {rule!r}: balancing.make makes one of a name")
     if wrt not in ("parameters", "representation"):
-        raise ValueError(f"wrt is 'parameters' or 'representation', and not {wrt!r}")
+        raise CourseError(f"wrt is 'parameters' or 'representation', and not {wrt!r}")
     named = isinstance(losses, Mapping)
     terms = dict(losses) if named else dict(zip(tasks or range(len(losses)), losses))
     names = list(tasks or (getattr(model, "heads", terms) if named else terms))
     if not set(terms) <= set(names):
-        raise ValueError(f"there are losses of {list(terms)} and tasks {names}: name all tasks in `tasks`")
+        raise CourseError(f"there are losses of {list(terms)} and tasks {names}: name all tasks in `tasks`")
     if isinstance(rule, LossRule) and rule.count != len(names):
-        raise ValueError(f"{type(rule).__name__} is for {rule.count} tasks, and these are {names}: name all in `tasks`")
+        raise CourseError(f"{type(rule).__name__} is for {rule.count} tasks, and not for {names}: name all in `tasks`")
     for name, loss in terms.items():
         if not loss.requires_grad or loss.ndim:
-            raise ValueError(f"the loss of {name!r} is no scalar that depends on a trained parameter: leave it out")
+            raise CourseError(f"the loss of {name!r} is no scalar that depends on a trained parameter: leave it out")
     present = [names.index(name) for name in terms]
     alpha = torch.zeros(len(names), dtype=torch.float64)
     if terms:
@@ -90,16 +89,13 @@ def _asked() -> Iterator[None]:
         raise RuleNotDefined(str(error)) from error
 
 
-@dataclass
 class _Step:
     """One call of `multitask_backward`, with at least one task."""
 
-    losses: list[Tensor]
-    model: nn.Module
-    rule: Rule
-    present: list[int]
-    count: int
-    scaler: torch.amp.GradScaler | None
+    def __init__(self, losses: list[Tensor], model: nn.Module, rule: Rule, present: list[int], count: int,
+                 scaler: torch.amp.GradScaler | None):  # fmt: skip
+        self.losses, self.model, self.rule = losses, model, rule
+        self.present, self.count, self.scaler = present, count, scaler
 
     def scaled(self, loss: Tensor) -> Tensor:
         return self.scaler.scale(loss) if self.scaler else loss
@@ -111,18 +107,18 @@ class _Step:
                 alpha = self.rule(torch.eye(self.count, dtype=torch.float64))[self.present]
         else:
             values = torch.stack(self.losses).detach()
-            scale = self.scaled(values.new_ones(1, dtype=torch.float32))
-            values = torch.cat([values, scale]).cpu().double()  # one copy
+            # One copy from the device.
+            values = torch.cat([values, self.scaled(values.new_ones(1, dtype=torch.float32))]).cpu().double()
             alpha = self.weigh_losses(values[:-1], values[-1])
         alpha = distributed.first(alpha)
         with distributed.summed(self.model.parameters()):
             self.scaled(sum(weight * loss for weight, loss in zip(alpha.tolist(), self.losses))).backward()
         return alpha
 
+    @_asked()
     def weigh_losses(self, values: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """α of a rule on losses; a rule with parameters also gets their gradient, times `scale`."""
-        with _asked():
-            alpha = self.rule.alpha(values, self.present) if isinstance(self.rule, LossRule) else self.rule(values)
+        alpha = self.rule.alpha(values, self.present) if isinstance(self.rule, LossRule) else self.rule(values)
         if alpha.requires_grad:
             (scale * (alpha @ values + self.rule.penalty(self.present))).backward()
         return alpha.detach()
@@ -131,7 +127,7 @@ class _Step:
         """For rules that read the gradients."""
         everything = list(self.model.shared_parameters())
         if not everything:
-            raise ValueError(f"{type(self.model).__name__} shares no parameters: use equal, fixed or a rule on losses")
+            raise CourseError(f"{type(self.model).__name__} shares no parameters: use equal, fixed or a rule on losses")
         shared, own = trained(everything), trained(self.model.parameters(), without=everything)
         z = self.representation(shared, wrt == "representation")
         through = z or (shared if wrt == "parameters" else [])
@@ -168,9 +164,9 @@ class _Step:
         if any(met for _, met in graphs) and not past:
             return z
         if needed and shared:
-            raise ValueError("the losses must reach what is shared through model.representation(), what the heads read "
-                             "in the last forward pass: keep penalties on shared parameters apart, and compile "
-                             "model.trunk and model.heads, not the model; or choose wrt='parameters'")  # fmt: skip
+            raise CourseError("the losses must reach what is shared through model.representation(), what the heads "
+                              "read in the last forward pass: keep penalties on shared parameters apart, and compile "
+                              "model.trunk and model.heads, not the model; or choose wrt='parameters'")  # fmt: skip
         return []
 
     def of_tasks(self, through: list[Tensor], own: list[nn.Parameter], apart: bool) -> tuple[list, list]:
@@ -192,17 +188,16 @@ class _Step:
         host = torch.cat([part.to(gramian) for part in sent]).cpu().double()
         return host[: len(rows) ** 2].view(len(rows), -1), host[len(rows) ** 2 : -1], host[-1].item()
 
+    @_asked()
     def weigh_gradients(self, gramian: Tensor, values: Tensor) -> Tensor:
         """α of a rule that reads the Gramian; NaN if the scale of mixed precision was too high."""
         if self.scaler and not gramian.isfinite().all():
             return torch.full((len(gramian),), torch.nan, dtype=torch.float64)
         if not isinstance(self.rule, LossRule):
-            with _asked():
-                alpha = torch.as_tensor(self.rule(gramian))
-                if alpha.shape != gramian.shape[:1] or not alpha.isfinite().all():
-                    raise ValueError(f"a rule gives {len(gramian)} finite weights, and this one gave {alpha.tolist()}")
+            alpha = torch.as_tensor(self.rule(gramian))
+            if alpha.shape != gramian.shape[:1] or not alpha.isfinite().all():
+                raise ValueError(f"a rule gives {len(gramian)} finite weights, and this one gave {alpha.tolist()}")
             return alpha
         alpha = self.weigh_losses(values)
-        with _asked():
-            self.rule.observe(values, gramian, self.present)
+        self.rule.observe(values, gramian, self.present)
         return alpha

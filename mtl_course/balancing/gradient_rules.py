@@ -1,17 +1,17 @@
 """Rules for α from the gradients: pure functions of the Gramian G = JJᵀ, whose entries are the gᵢ·gⱼ.
 
-A step is d = Σ αᵢ gᵢ. To add a rule, write one function from G, a NumPy matrix, to α under `@gradient_rule`.
+A step is d = Σ αᵢ gᵢ. To add a rule, write one function from G, a NumPy matrix, to α under
+`@gradient_rule(further=True)`.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from numpy import ndarray as Array
-from torch import Tensor
 
 from mtl_course.balancing.registry import gradient_rule
-from mtl_course.balancing.solvers import fair, least, raise_the_worst, refuse_zero, unit
+from mtl_course.balancing.solvers import Array, fair, least, raise_the_worst, refuse_zero, unit
+from mtl_course.errors import CourseError
 
 
 @gradient_rule(reads="nothing")
@@ -20,20 +20,20 @@ def equal(gramian: Array) -> Array:
     return np.ones(len(gramian))
 
 
-def fixed(alpha: Sequence[float]) -> Callable[[Tensor], Tensor]:
+def fixed(alpha: Sequence[float]) -> Callable[[torch.Tensor], torch.Tensor]:
     """The rule that always answers `alpha`.
 
     Args:
         alpha: (K,), finite, >= 0 and not all 0.
 
     Raises:
-        ValueError: if alpha is something else, or the rule is asked for another K.
+        CourseError: if alpha is something else; of the rule ValueError, if it is asked for another K.
     """
     weights = np.array(alpha, dtype=np.float64)
     if weights.ndim != 1 or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
-        raise ValueError(f"loss weights are finite, >= 0 and not all 0, and these are {list(alpha)}")
+        raise CourseError(f"loss weights are finite, >= 0 and not all 0, and these are {list(alpha)}")
 
-    def rule(gramian: Tensor) -> Tensor:
+    def rule(gramian: torch.Tensor) -> torch.Tensor:
         if len(gramian) != len(weights):
             raise ValueError(f"fixed has weights for {len(weights)} tasks, and there are {len(gramian)}")
         return torch.as_tensor(weights).to(gramian.device, gramian.dtype)
@@ -177,8 +177,7 @@ def upgrad(gramian: Array) -> Array:
 
     Source: Quinton and Rey, arXiv:2406.16232, equation 5.
     """
-    tasks = len(gramian)
-    return 1 / tasks + least(gramian, -gramian / tasks).sum(0)
+    return 1 / len(gramian) + least(gramian, -gramian / len(gramian)).sum(0)
 
 
 @gradient_rule(never_conflicts=True)

@@ -1,12 +1,12 @@
 """Rules for α that learn: by the model's optimizer (Uncertainty) or by a descent of their own (GradNorm, Famo)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtl_course.balancing.loss_rules import LossRule, check_losses
+from mtl_course.errors import CourseError
 
 
 class Uncertainty(LossRule):
@@ -39,10 +39,10 @@ class _Descending(LossRule):
         self._adam.step()
         self.w.grad = None
 
-    def get_extra_state(self) -> dict[str, Any]:
+    def get_extra_state(self) -> dict:
         return self._adam.state_dict()
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
+    def set_extra_state(self, state: dict) -> None:
         self._adam.load_state_dict(state)
 
 
@@ -64,7 +64,7 @@ class GradNorm(_Descending):
 
     def __init__(self, count: int, asymmetry: float = 1.5, lr: float = 0.025):
         if not (asymmetry >= 0 and lr > 0):
-            raise ValueError(f"grad_norm needs asymmetry >= 0 and lr > 0, and not {asymmetry} and {lr}")
+            raise CourseError(f"grad_norm needs asymmetry >= 0 and lr > 0, and not {asymmetry} and {lr}")
         super().__init__(count, 1.0, lr)
         self.asymmetry = asymmetry
         self.register_buffer("first", torch.full((count,), torch.nan, dtype=torch.float64))
@@ -72,8 +72,7 @@ class GradNorm(_Descending):
     def weights(self, losses: Tensor, present: list[int]) -> Tensor:
         return self.w[present].clone()
 
-    def observe(self, losses: Tensor, gramian: Tensor, present: Sequence[int]) -> None:
-        present = list(present)
+    def observe(self, losses: Tensor, gramian: Tensor, present: list[int]) -> None:
         losses = check_losses(losses, len(present), "grad_norm")
         self.first[present] = torch.where(self.first[present].isnan(), losses, self.first[present])
         norms = gramian.detach().cpu().double().diagonal().sqrt()

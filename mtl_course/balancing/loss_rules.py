@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtl_course.errors import CourseError
+
 
 def check_losses(losses: Tensor, count: int | None = None, logarithm: str = "") -> Tensor:
     """The losses as float64 (K,) on the CPU.
@@ -59,7 +61,7 @@ class LossRule(nn.Module):
     def __init__(self, count: int):
         super().__init__()
         if count < 1:
-            raise ValueError(f"a rule is for K >= 1 tasks, and not {count}")
+            raise CourseError(f"a rule is for K >= 1 tasks, and not {count}")
         self.count = count
 
     def alpha(self, losses: Tensor, present: Sequence[int] | None = None) -> Tensor:
@@ -79,7 +81,7 @@ class LossRule(nn.Module):
         """What is added to Σ αᵢLᵢ to train the rule's own parameters."""
         return torch.zeros((), dtype=torch.float64)
 
-    def observe(self, losses: Tensor, gramian: Tensor, present: Sequence[int]) -> None:
+    def observe(self, losses: Tensor, gramian: Tensor, present: list[int]) -> None:
         """Learn from the gradients of this step; for rules that read the Gramian."""
 
     def after_step(self, losses: Tensor, present: Sequence[int] | None = None) -> None:
@@ -104,7 +106,7 @@ class DynamicAverage(LossRule):
     def __init__(self, count: int, temperature: float = 2.0):
         super().__init__(count)
         if not temperature > 0:
-            raise ValueError(f"dynamic_average needs a temperature > 0, and not {temperature}")
+            raise CourseError(f"dynamic_average needs a temperature > 0, and not {temperature}")
         self.temperature = temperature
         # Of the last two epochs, the newer one last.
         self.register_buffer("means", torch.full((2, count), torch.nan, dtype=torch.float64))
@@ -163,7 +165,7 @@ class SmoothTchebycheff(LossRule):
     def __init__(self, count: int, mu: float = 1.0, preference: Sequence[float] = (), ideal: Sequence[float] = ()):
         super().__init__(count)
         if not mu > 0:
-            raise ValueError(f"smooth_tchebycheff needs mu > 0, and not {mu}")
+            raise CourseError(f"smooth_tchebycheff needs mu > 0, and not {mu}")
         self.mu = mu
         self.register_buffer("preference", torch.as_tensor(preference or [1.0] * count, dtype=torch.float64))
         self.register_buffer("ideal", torch.as_tensor(ideal or [0.0] * count, dtype=torch.float64))

@@ -5,42 +5,41 @@ from functools import wraps
 
 import numpy as np
 import torch
-from numpy import ndarray as Array
-from torch import Tensor
 
-from mtl_course.balancing.solvers import unit
+from mtl_course.balancing.solvers import Array, unit
 
-GRADIENT_RULES: dict[str, Callable[..., Tensor]] = {}
+GRADIENT_RULES: dict[str, Callable[..., torch.Tensor]] = {}  # lesson 06 and the records compare these: they stay
+FURTHER_RULES: dict[str, Callable[..., torch.Tensor]] = {}  # those that came later
 
 
-def gradient_rule(
-    function: Callable[..., Array] | None = None, *, reads: str = "gramian", never_conflicts: bool = False
-) -> Callable:
-    """Make a rule of a function from G, a NumPy array (K, K) in float64, to α, (K,), and put it into GRADIENT_RULES.
+def gradient_rule(function: Callable[..., Array] | None = None, *, reads: str = "gramian",
+                  never_conflicts: bool = False, further: bool = False) -> Callable:  # fmt: skip
+    """Make a rule of a function from G, a NumPy array (K, K) in float64, to α, (K,), and put it into a list of rules.
 
-    The rule checks G and gives α in the dtype and on the device of G. The tests find every rule in GRADIENT_RULES.
+    The rule checks G and gives α in the dtype and on the device of G. The tests find every rule in the lists.
 
     Args:
         function: the formula.
         reads: "gramian", or "nothing" if α does not depend on the gradients, which then are not computed.
         never_conflicts: whether the rule promises gᵢ·d >= 0 for every task.
+        further: whether it joins FURTHER_RULES, as a new rule does, and not GRADIENT_RULES.
     """
     if function is None:
-        return lambda f: gradient_rule(f, reads=reads, never_conflicts=never_conflicts)
+        return lambda f: gradient_rule(f, reads=reads, never_conflicts=never_conflicts, further=further)
 
     @wraps(function)
-    def rule(gramian: Tensor, *args: object, **options: object) -> Tensor:
+    def rule(gramian: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
         gramian = torch.as_tensor(gramian)
         alpha = function(check(gramian, reads != "nothing"), *args, **options)
         dtype = gramian.dtype if gramian.is_floating_point() else torch.float64
         return torch.from_numpy(alpha).to(gramian.device, dtype)
 
     rule.reads, rule.never_conflicts = reads, never_conflicts
-    GRADIENT_RULES[function.__name__] = rule
+    (FURTHER_RULES if further else GRADIENT_RULES)[function.__name__] = rule
     return rule
 
 
-def check(gramian: Tensor, entries: bool = True) -> Array:
+def check(gramian: torch.Tensor, entries: bool = True) -> Array:
     """The Gramian as float64 on the CPU.
 
     Args:

@@ -3,13 +3,17 @@
 import argparse
 from pathlib import Path
 
+from mtl_course.commands.check import check
 from mtl_course.commands.download import VOC_FOLDER, download_voc
 from mtl_course.commands.scenes_voc import write_scenes_voc
 from mtl_course.errors import CourseError
 
 
 def data(arguments: argparse.Namespace) -> None:
-    """Fetch Pascal VOC, or make scenes in its layout."""
+    """Fetch Pascal VOC, make scenes in its layout, or check a set."""
+    arguments.root = arguments.root or arguments.place  # a Path is never false
+    if arguments.what == "check":
+        return check(arguments)
     root = arguments.root or Path("data" if arguments.what == "voc" else "runs/scenes_voc")
     if arguments.what == "scenes":
         n_train, n_val = arguments.samples, max(arguments.samples // 4, 1)

@@ -5,7 +5,6 @@ import tarfile
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from time import sleep as _wait
-from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from torchvision.datasets.utils import check_integrity
@@ -13,7 +12,7 @@ from tqdm.auto import tqdm
 
 from mtl_course.commands.scenes_voc import VOC_FOLDER
 from mtl_course.datasets.voc import voc_pairs
-from mtl_course.errors import CourseError, MissingFile
+from mtl_course.errors import CourseError
 from mtl_course.files import is_disk_fault, reason, staged, told
 
 VOC_URL = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar"
@@ -21,9 +20,8 @@ VOC_BYTES, VOC_MD5 = 1_999_639_040, "6cd6e144f989b92b3379bac3b3de84fd"
 CHUNK = 1 << 20
 
 
-def download_voc(
-    root: str | Path, url: str = VOC_URL, size: int = VOC_BYTES, md5: str = VOC_MD5, timeout: float = 30, tries: int = 3
-) -> Path:
+def download_voc(root: str | Path, url: str = VOC_URL, size: int = VOC_BYTES, md5: str = VOC_MD5, timeout: float = 30,
+                 tries: int = 3) -> Path:  # fmt: skip
     """Download Pascal VOC 2012 (training and validation, 2 GB), check it and unpack it into root/VOCdevkit/VOC2012.
 
     What arrived is kept in a .part file: the next try, or the next call, goes on there. An archive that already lies in
@@ -45,9 +43,15 @@ def download_voc(
     root = Path(root).expanduser()
     folder, archive = root / VOC_FOLDER, root / url.rsplit("/", 1)[-1]
     if folder.exists():
-        return _complete(folder)
+        pairs = voc_pairs(folder.resolve(), "trainval")
+        print(f"Pascal VOC is already in {folder}, complete: {len(pairs)} pictures with masks. Nothing to do.")
+        return folder
     part = archive.with_name(archive.name + ".part")
-    _make_room(root, size, archive, part)
+    with told(root):
+        root.mkdir(parents=True, exist_ok=True)
+    needed = size if part.exists() or archive.exists() else 2 * size  # the archive, and what is in it
+    if (free := shutil.disk_usage(root).free) < needed:
+        raise CourseError(f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free: choose another --root")
     if archive.exists():
         _check_archive(archive, size, md5)
     else:
@@ -60,24 +64,6 @@ def download_voc(
     return folder
 
 
-def _complete(folder: Path) -> Path:
-    try:
-        pairs = voc_pairs(folder.resolve(), "trainval")
-    except CourseError as error:
-        raise CourseError(f"{error} (move {folder} away, and this command gets it anew)") from error
-    print(f"Pascal VOC is already in {folder}, complete: {len(pairs)} pictures with masks. Nothing to do.")
-    return folder
-
-
-def _make_room(root: Path, size: int, *files: Path) -> None:
-    with told(root):
-        root.mkdir(parents=True, exist_ok=True)
-        there = sum(file.stat().st_size for file in files if file.exists())
-        free = shutil.disk_usage(root).free
-    if free < (needed := 2 * size - min(there, size)):
-        raise CourseError(f"{root}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} are free: choose another --root")
-
-
 def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> None:
     for attempt in range(1, tries + 1):
         try:
@@ -85,12 +71,10 @@ def _try_fetch(url: str, part: Path, size: int, timeout: float, tries: int) -> N
         except (OSError, HTTPException) as error:
             if is_disk_fault(error):
                 raise CourseError(f"could not write {part}: {reason(error)}, and start again to go on") from error
-            if isinstance(error, HTTPError) and error.code == 416:  # the .part file is of no use to the server
-                part.unlink(missing_ok=True)
             if attempt == tries:
-                said = f"could not download {url} in {tries} tries ({error})"
-                by_hand = f"put the file {part.stem} ({size:,} bytes) into {part.parent}, and start again"
-                raise CourseError(f"{said}. Start again to go on where it ended; without internet {by_hand}") from error
+                said = f"could not download {url} in {tries} tries ({error}): start again to go on where it ended"
+                by_hand = f"put the file {part.stem} ({size:,} bytes) into {part.parent} by hand, and start again"
+                raise CourseError(f"{said}, or {by_hand}") from error
             print(f"Try {attempt} of {tries}: {error}; going on in {attempt} s")
             _wait(attempt)
 
@@ -122,10 +106,9 @@ def _check_archive(archive: Path, size: int, md5: str) -> None:
     have = archive.stat().st_size
     if have == size and check_integrity(archive, md5):
         return
-    mend = "delete it, and start again"
-    if archive.suffix == ".part":
+    if is_ours := archive.suffix == ".part":
         archive.unlink()
-        mend = "it was deleted, start again"
+    mend = "it was deleted, start again" if is_ours else "delete it, and start again"
     raise CourseError(f"{archive} ({have:,} bytes) is not the archive of {size:,} bytes and md5 {md5}: {mend}")
 
 
@@ -153,8 +136,6 @@ def extract(archive: str | Path, root: str | Path, folder: str = VOC_FOLDER) -> 
                 raise CourseError(f"{archive} holds no {folder}: it is another archive")
             with staged(target, folder) as part:
                 tar.extractall(part, tqdm(wanted, "unpack", unit="file"))
-    except OSError as error:
-        raise MissingFile(f"{archive} cannot be read: {reason(error)}") from error
     except (tarfile.TarError, EOFError) as error:
         raise CourseError(f"{archive} is damaged or no tar archive ({error}): delete it, and fetch it again") from error
     return target

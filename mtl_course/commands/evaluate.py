@@ -5,7 +5,6 @@ import json
 
 from torch import nn
 from torch.utils.data import Dataset
-from torchmetrics import Metric
 
 from mtl_course import datasets, training
 from mtl_course.commands.options import open_data, recall
@@ -17,10 +16,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     """Score a checkpoint, on the data of its run if no other is meant."""
     model, data = opened(arguments)
     print(f"{len(data)} pictures of {arguments.data or 'scenes'}; tasks {', '.join(data.tasks)}")
-    loader = datasets.loader(data, arguments.batch_size)
-    metrics = training.run_metrics(model, data.tasks, loader, arguments.device)
-    scores = {name: metric.compute() for name, metric in metrics.items()}
-    report(scores, metrics)
+    scores = training.evaluate(model, data.tasks, datasets.loader(data, arguments.batch_size), arguments.device)
+    report(scores)
     if arguments.json:
         write_whole(arguments.json, (json.dumps(scores, indent=2) + "\n").encode())
 
@@ -48,22 +45,10 @@ def opened(arguments: argparse.Namespace) -> tuple[nn.Module, Dataset]:
     return model, data
 
 
-def report(scores: dict[str, dict[str, float]], metrics: dict[str, Metric] | None = None) -> None:
-    """Print the scores of each task.
-
-    Args:
-        scores: {task: {metric: value}}.
-        metrics: what counted them; with it classes get a table.
-    """
+def report(scores: dict[str, dict[str, float]]) -> None:
+    """Print the scores of each task, {task: {metric: value}}; each class has a row of its own."""
     width = max(len(name) for found in scores.values() for name in found)
     for task, found in scores.items():
-        classes = getattr((metrics or {}).get(task), "classes", ())
         print(task)
         for name, value in found.items():
-            if name.removeprefix("iou_") not in classes:
-                print(f"  {name:{width}}  {value:8.4f}")
-        if classes:
-            true = metrics[task].per_image.sum(2)  # pixels, (pictures, K)
-            print(f"  {'class':{width}}  {'IoU':>8}  {'pixels':>12}  {'pictures':>8}")
-            for name, pixels, pictures in zip(classes, true.sum(0).tolist(), (true > 0).sum(0).tolist()):
-                print(f"  {name:{width}}  {found[f'iou_{name}']:8.4f}  {pixels:12,}  {pictures:8,}")
+            print(f"  {name:{width}}  {value:8.4f}")

@@ -6,8 +6,6 @@ import warnings
 from typing import Any
 
 import torch
-from torch import nn
-from torch.export import Dim
 
 from mtl_course import __version__, models, training
 from mtl_course.commands.options import recall
@@ -43,13 +41,13 @@ def export(arguments: argparse.Namespace) -> None:
     print(f"{write_whole(arguments.out, content)}: any batch size, {shown}; outputs {', '.join(tasks)}")
 
 
-def _program(model: nn.Module, names: list[str], size: int, any_size: bool) -> Any:
+def _program(model: torch.nn.Module, names: list[str], size: int, any_size: bool) -> Any:
     """The model as an ONNX ModelProto, made without the exporter's warnings.
 
     Raises:
         CourseError: if it cannot be written so.
     """
-    free = dict.fromkeys((0, 2, 3) if any_size else (0,), Dim.DYNAMIC)
+    free = dict.fromkeys((0, 2, 3) if any_size else (0,), torch.export.Dim.DYNAMIC)
     how = {"verbose": False, "dynamic_shapes": (free,), "input_names": ["images"], "output_names": names}
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -59,7 +57,7 @@ def _program(model: nn.Module, names: list[str], size: int, any_size: bool) -> A
         raise CourseError(f"this model cannot be written as ONNX ({why}): choose another --size or trunk") from error
 
 
-def _difference(model: nn.Module, session: Any, shapes: list[tuple[int, int, int]]) -> float:
+def _difference(model: torch.nn.Module, session: Any, shapes: list[tuple[int, int, int]]) -> float:
     """The largest difference between the answers of PyTorch and of onnxruntime to random pictures.
 
     Args:

@@ -11,14 +11,10 @@ if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
 SIZES = {"scenes": 64, "voc": 128, "folder": 128}
+STATES = ("state.pt", "state.previous.pt")  # what a run goes on from: the newest, and the one before it
 NOT_IN_FILES = ("command", "config", "resume")
 # A run that goes on may have these as the machine needs them; all else is as it was.
 MAY_CHANGE = {"resume", "config", "out", "device", "workers", "threads", "compile"}
-
-
-def printable(text: object) -> str:
-    """The text in one line: what is no character to show, such as a line feed in the name of a file, is escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -27,12 +23,10 @@ def split_names(text: str | None) -> list[str] | None:
     Raises:
         CourseError: if there is none in it.
     """
-    if text is None:
-        return None
-    words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words:
+    words = [word.strip() for word in (text or "").split(",") if word.strip()]
+    if text is not None and not words:
         raise CourseError(f"names with commas are expected, and not {text!r}")
-    return words
+    return words or None
 
 
 def open_data(arguments: argparse.Namespace, split: str) -> "Dataset":
@@ -71,12 +65,15 @@ def read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        why = str(error).splitlines()[-1].strip()
+        if len(text := file.read_text(encoding="utf-8")) > 2**14:  # yaml takes hours for a million brackets
+            raise ValueError("more than 16 kB is too long for a list of options")
+        config = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError, RecursionError) as error:  # all from yaml
+        why = getattr(error, "problem", None) or error
         raise CourseError(f"{file} is damaged ({why}): mend it, or move it away and give flags instead") from error
-    if not isinstance(config, dict):
-        raise CourseError(f"{file} holds no options: expected are lines such as `epochs: 10`")
+    # A few aliases of aliases are a text of gigabytes once they are written out.
+    if not isinstance(config, dict) or any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+        raise CourseError(f"{file} holds no options: expected are lines such as `epochs: 10`, without aliases (*)")
     return {str(name).replace("_", "-"): value for name, value in config.items()}
 
 
@@ -88,10 +85,9 @@ def recall(checkpoint: Path) -> dict[str, Any]:
     """
     file = checkpoint.with_name("config.yaml")
     config = read_yaml(file) if file.is_file() else {}
-    kinds = {"size": int, "seed": int, "data": str, "root": str, "classes": str}
-    for name, kind in kinds.items():
-        if not isinstance(config.get(name, kind()), kind):
-            what = "a whole number" if kind is int else "a text"
+    for name, kind in {"size": int, "seed": int, "data": str, "root": str, "classes": str}.items():
+        if not isinstance(value := config.get(name, kind()), kind) or (name == "size" and value > 8192):
+            what = {"size": "a whole number up to 8192", "seed": "a whole number"}.get(name, "a text")
             raise CourseError(f"{file}: {name} is {what}, and not {config[name]!r}")
     return config
 
@@ -107,8 +103,8 @@ def with_files(parser: argparse.ArgumentParser, line: Sequence[str]) -> argparse
     arguments = parser.parse_args([*words, *line])
     if not arguments.resume:
         return arguments
-    if not (arguments.out / "state.pt").is_file():
-        raise MissingFile(f"{arguments.out} holds no state.pt to go on from: start without --resume")
+    if not any((arguments.out / name).is_file() for name in STATES):
+        raise MissingFile(f"{arguments.out} holds no {STATES[0]} to go on from: start without --resume")
     saved = _words(parser, arguments.out / "config.yaml")
     before, arguments = parser.parse_args(saved), parser.parse_args([*saved, *words, *line])
     for name, value in vars(arguments).items():
@@ -127,12 +123,12 @@ def _words(parser: argparse.ArgumentParser, file: Path) -> list[str]:
         refuse_unknown(f"option in {file}", [name], [known for known in defaults if known not in NOT_IN_FILES])
         if isinstance(value, dict):
             value = [f"{key}={one}" for key, one in value.items()]
-        if isinstance(value, list):
-            value = value if isinstance(defaults[name], list) else [",".join(map(str, value))]
-        elif isinstance(value, bool):
+        if isinstance(value, list) and not isinstance(defaults[name], list):
+            value = ",".join(map(str, value))
+        if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
-            continue
-        words += [f"--{name}={one}" for one in (value if isinstance(value, list) else [value]) if one is not None]
+        elif value is not None:
+            words += [f"--{name}={one}" for one in (value if isinstance(value, list) else [value])]
     try:
         parser.parse_args(words)
     except CourseError as error:

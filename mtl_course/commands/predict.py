@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from mtl_course import plotting, training
-from mtl_course.commands.options import printable, recall
+from mtl_course.commands.options import recall
 from mtl_course.datasets.reading import read_picture
-from mtl_course.errors import CourseError, MissingFile
+from mtl_course.errors import CourseError, MissingFile, printable
 from mtl_course.files import is_disk_fault, write_whole
 from mtl_course.tasks import Task, Tasks
 

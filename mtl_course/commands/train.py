@@ -13,15 +13,17 @@ import yaml
 from torch import Tensor, nn
 
 from mtl_course import datasets, distributed, models, training
+from mtl_course.commands.check import refuse_damaged
 from mtl_course.commands.evaluate import report
-from mtl_course.commands.options import NOT_IN_FILES, open_data
+from mtl_course.commands.options import NOT_IN_FILES, STATES, open_data
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.files import write_whole
+from mtl_course.files import owned, write_whole
 from mtl_course.tasks import Tasks
 
 # Flags that are arguments of fit, and of Objective, by the same name.
 FOR_FIT = ("epochs", "weight_decay", "clip", "mean_weights", "device", "compile", "monitor", "patience", "resume")
 FOR_OBJECTIVE = ("rule", "wrt", "precision")
+OF_A_RUN = ("best.safetensors", "last.safetensors", "history.csv", *STATES)
 
 
 def train(arguments: argparse.Namespace) -> int | None:
@@ -35,7 +37,7 @@ def train(arguments: argparse.Namespace) -> int | None:
         distributed.start(training.choose_device(arguments.device))
         _train(arguments)
     except KeyboardInterrupt as stop:
-        if not (arguments.out / "state.pt").is_file():
+        if not any((arguments.out / name).is_file() for name in STATES):
             raise
         if distributed.is_main():
             where = str(stop).partition(";")[0] or "stopped"
@@ -72,14 +74,16 @@ def _train(arguments: argparse.Namespace) -> None:
     options = _options(arguments, model, fit.tasks)
     pace = {"batch_size": arguments.batch_size, "workers": arguments.workers}
     loaders = datasets.loader(fit, train=True, seed=arguments.seed, **pace), datasets.loader(select, **pace)
+    refuse_damaged(fit, select, val)
     _try(model, select[0]["image"])
-    if distributed.is_main():
-        if not arguments.resume:
-            write_whole(arguments.out / "config.yaml", _config(arguments))
-        print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
-              f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
-    training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options)
     talks = distributed.is_main()
+    with owned(arguments.out if talks else None):
+        if talks and not arguments.resume:
+            write_whole(arguments.out / "config.yaml", _config(arguments))
+        if talks:
+            print(f"{len(fit)} pictures to learn from, {len(select)} to choose the epoch, {len(val)} to report; tasks "
+                  f"{', '.join(fit.tasks)}; {sum(p.numel() for p in model.parameters()):,} parameters")  # fmt: skip
+        training.fit(model, fit.tasks, *loaders, checkpoint=arguments.out, **options)
     scores = training.evaluate(model, fit.tasks, datasets.loader(val, **pace), arguments.device, progress=talks)
     if talks:
         report(scores)
@@ -90,9 +94,8 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
     """The model, its trunk with the options of --trunk-option and --pretrained."""
-    name, words = arguments.trunk.partition(":")[0], [*arguments.trunk_option]
-    words += ["pretrained=true"] if arguments.pretrained else []
-    texts = dict(word.partition("=")[::2] for word in words)
+    words = arguments.trunk_option + ["pretrained=true"] * arguments.pretrained
+    name, texts = arguments.trunk.partition(":")[0], dict(word.partition("=")[::2] for word in words)
     if name in models.sharing.TRUNKS:
         refuse_unknown(f"option of {name}", texts, inspect.signature(models.sharing.TRUNKS[name]).parameters)
     try:
@@ -100,7 +103,7 @@ def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
         return models.build(arguments.model, arguments.trunk, tasks, **options)
     except CourseError:
         raise
-    except (TypeError, ValueError, RuntimeError, yaml.YAMLError) as error:
+    except (TypeError, ValueError, LookupError, RuntimeError, yaml.YAMLError) as error:
         raise CourseError(f"the trunk {name} does not take {' '.join(words)}: {str(error).splitlines()[0]}") from error
 
 
@@ -121,7 +124,9 @@ def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> d
     choices["weights"] = _weights(arguments.weights, list(tasks))
     training.Objective(tasks, **choices).prepare(model, training.choose_device(arguments.device))
     training.Keeper(model, tasks, arguments.monitor, None)
-    if not arguments.resume and any((arguments.out / name).exists() for name in ("best.safetensors", "state.pt")):
+    config = arguments.out / "config.yaml"
+    taken = any((arguments.out / name).exists() for name in OF_A_RUN)
+    if not arguments.resume and (taken or config.exists() and config.read_bytes() != _config(arguments)):
         raise CourseError(f"{arguments.out} holds a run already: choose another --out, move it away, or add --resume")
     options["augment"] = datasets.transforms.Jitter(arguments.jitter) if arguments.jitter else None
     options["lr"] = arguments.lr
@@ -144,5 +149,5 @@ def _weights(text: str | None, names: list[str]) -> dict[str, float] | None:
     try:
         return dict(zip(names, map(float, text.split(",")), strict=True))
     except ValueError:
-        needed = f"{len(names)} numbers >= 0 for {','.join(names)}"
-        raise CourseError(f"--weights needs {needed}, and got {text!r}") from None
+        needed = f"--weights needs {len(names)} numbers >= 0 for {','.join(names)}"
+        raise CourseError(f"{needed}, and got {text!r}") from None

@@ -3,12 +3,12 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mtl_course.datasets.photos import PARTS, MaskedPhotos, part
 from mtl_course.datasets.reading import matched_files, read_classes
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
 
+FOLDERS = ("images", "masks")
 LAYOUT = "expected are images/*.jpg (or jpeg, png), masks/*.png with the same names, and classes.txt"
 
 
@@ -29,28 +29,25 @@ class Folder(MaskedPhotos):
         CourseError: on an unknown split, task or class, or a pair that does not fit.
     """
 
-    def __init__(
-        self, root: str | Path, classes: Iterable[str] | None = None, split: str | None = None, **options: Any
-    ):
+    def __init__(self, root: str | Path, classes: Iterable[str] | None = None, split: str | None = None,
+                 **options: object):  # fmt: skip
         self.root, self.split = Path(os.path.realpath(os.path.expanduser(root))), split
-        if split is not None:
-            refuse_unknown("split", [split], PARTS)
-        if not self.root.is_dir():
-            raise MissingFile(f"no folder {self.root}: {LAYOUT}")
-        known, chosen = self._known(classes)
-        pairs = matched_files(self.root, "images", "masks")
-        if not pairs:
-            raise MissingFile(f"no picture in {self.root}: {LAYOUT}")
+        refuse_unknown("split", [split or PARTS[0]], PARTS)
+        if not any((self.root / name).is_dir() for name in FOLDERS):
+            raise MissingFile(f"no pictures in {self.root}: {LAYOUT}")
+        known, chosen = folder_classes(self.root, classes)
+        pairs = matched_files(self.root, *FOLDERS)
         super().__init__(part(pairs, split) if split else pairs, known, classes=chosen, **options)
 
-    def _known(self, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:
-        """All class names, and those chosen of them."""
-        file = self.root / "classes.txt"
-        if file.exists():
-            return read_classes(file), classes
-        if classes is None:
-            raise MissingFile(f"no {file}: write one class name a line, by id, the background first, or give classes")
-        names = tuple(classes)
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise CourseError(f"classes are all names by id, each once, the background first, and not {names}")
-        return names, None
+
+def folder_classes(root: Path, classes: Iterable[str] | None) -> tuple[tuple[str, ...], Iterable[str] | None]:
+    """All class names, and those chosen of them (None: all)."""
+    file = root / "classes.txt"
+    if os.path.lexists(file):
+        return read_classes(file), classes
+    if classes is None:
+        raise MissingFile(f"no {file}: write one class name a line, by id, the background first, or give classes")
+    names = tuple(classes)
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise CourseError(f"classes are all names by id, each once, the background first, and not {names}")
+    return names, None

@@ -2,6 +2,8 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from traceback import walk_tb
 
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
@@ -10,6 +12,8 @@ from mtl_course.distributed import rank, world
 from mtl_course.errors import CourseError
 
 TIMEOUT = 120  # seconds that a worker may take for a batch
+# What torch says of a worker that died or hangs, and where there is not enough shared memory.
+_SIGNS = ("DataLoader worker (pid", "DataLoader timed out", "shared memory", "/torch_", "ancdata", "open files")
 
 
 class Parts(Sampler[list[int]]):
@@ -21,21 +25,28 @@ class Parts(Sampler[list[int]]):
         order: of all pictures, the same in all processes.
         batch_size: pictures of a batch, of all processes together.
         whole: leave out a last batch that is too small to give every process a picture.
+
+    Attributes:
+        drawn: the global order of the epoch that was begun last.
     """
 
     def __init__(self, order: Sampler[int], batch_size: int, whole: bool):
         if batch_size < world():
             raise CourseError(f"a batch of {batch_size} has no picture for each of {world()} processes: make it larger")
-        self.order, self.batch_size, self.whole = order, batch_size, whole
+        self.order, self.batch_size, self.whole, self.drawn = order, batch_size, whole, []
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.order), self.batch_size)
         return full + (rest >= (world() if self.whole else rank() + 1))
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.order)
-        for index in range(len(self)):
-            yield order[index * self.batch_size : (index + 1) * self.batch_size][rank() :: world()]
+        self.drawn = list(self.order)
+        for number in range(1, len(self) + 1):
+            yield self.batch(number)[rank() :: world()]
+
+    def batch(self, number: int) -> list[int]:
+        """The pictures of a batch of this epoch, from 1, of all processes."""
+        return self.drawn[(number - 1) * self.batch_size : number * self.batch_size]
 
 
 def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0, workers: int = 0) -> DataLoader:
@@ -60,6 +71,41 @@ def loader(data: Dataset, batch_size: int, *, train: bool = False, seed: int = 0
     options = {"num_workers": workers, "generator": generator, "timeout": TIMEOUT if workers else 0}
     options |= {"pin_memory": torch.cuda.is_available(), "worker_init_fn": _deaf}
     return DataLoader(data, batch_sampler=Parts(order, batch_size, whole=train), **options)
+
+
+def pictures(batches: DataLoader, number: int) -> str:
+    """What the pictures of a batch of the epoch are called, for an error; nothing of a loader that is not ours.
+
+    Args:
+        batches: from `loader`.
+        number: of the batch, from 1.
+    """
+    sampler, names = getattr(batches, "batch_sampler", None), getattr(batches, "dataset", None)
+    names = getattr(names, "names", range(10**9))  # a data set without names: their numbers
+    drawn = sampler.batch(number) if isinstance(sampler, Parts) else []
+    return f"; its pictures: {', '.join(str(names[i]) for i in drawn)}" if drawn else ""
+
+
+@contextmanager
+def workers_told() -> Iterator[None]:
+    """In this block the fault of a loader's worker process becomes a CourseError. An error ends what waited for them.
+
+    Raises:
+        CourseError: if a worker died, takes too long, or there is not enough shared memory.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for frame, _ in walk_tb(error.__traceback__):
+            for worker in getattr(frame.f_locals.get("self"), "_workers", ()):
+                with suppress(RuntimeError):  # torch tells of the death of each
+                    worker.kill()  # one that hangs is deaf, and would be waited for at the end of the program
+                    worker.join()
+        said = str(error).strip().split("\n")[-1]
+        if isinstance(error, RuntimeError | OSError) and any(sign in said for sign in _SIGNS):
+            mend = "try num_workers=0 (--workers 0), or give the machine more shared memory"
+            raise CourseError(f"the worker processes that read pictures failed ({said.strip()}): {mend}") from error
+        raise
 
 
 def _deaf(_: int) -> None:

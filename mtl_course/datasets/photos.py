@@ -4,7 +4,6 @@ import math
 import mmap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +42,7 @@ def split(n: int, seed: int = 0, share: float = 0.8) -> tuple[list[int], list[in
     return sorted(order[:cut]), sorted(order[cut:])
 
 
-def part(items: Sequence[Any], which: str) -> list[Any]:
+def part(items: Sequence, which: str) -> list:
     """The items to "fit" on or to "select" by, 80 % and 20 % of them, drawn by seed 0."""
     return [items[i] for i in split(len(items))[PARTS.index(which)]]
 
@@ -95,10 +94,9 @@ class MaskedPhotos(Dataset):
         CourseError: on an unknown task or class, or a pair that cannot be read or does not fit.
     """
 
-    def __init__(
-        self, pairs: Sequence[tuple[Path, Path]], known: Sequence[str], tasks: Iterable[str] = ("semantic",),
-        classes: Iterable[str] | None = None, size: int | None = None, augment: bool = False, cache: bool = True,
-    ) -> None:  # fmt: skip
+    def __init__(self, pairs: Sequence[tuple[Path, Path]], known: Sequence[str], tasks: Iterable[str] = ("semantic",),
+                 classes: Iterable[str] | None = None, size: int | None = None, augment: bool = False,
+                 cache: bool = True) -> None:  # fmt: skip
         if not pairs:
             raise CourseError("no picture in this part of the data: 3 or more are needed for the parts fit and select")
         self.names = [picture.stem for picture, _ in pairs]
@@ -107,10 +105,10 @@ class MaskedPhotos(Dataset):
         self.tasks = task_makers.pick(task_makers.make(TASKS, self.classes), tasks)
         steps = joint_transform(size, augment).transforms
         self._random = v2.Compose(steps[0 if size is None else 1 :])  # what comes after the resize
-        self._binary = list(self.tasks) == ["foreground"] and classes is None
+        self.binary = list(self.tasks) == ["foreground"] and classes is None
         self.new_ids = np.full(256, IGNORE_INDEX, np.uint8)
         self.new_ids[[self.known.index(name) for name in self.classes]] = range(len(self.classes))
-        shapes = [pair_size(*pair, self._binary) for pair in self.pairs]
+        shapes = [pair_size(*pair, self.binary) for pair in self.pairs]
         self.shapes = shapes if size is None else [fitted_size(*shape, size, augment) for shape in shapes]
         planes = 4 + ("boundary" in self.tasks)
         self._kept = Kept([(planes, *shape) for shape in self.shapes]) if cache and size else None
@@ -129,9 +127,8 @@ class MaskedPhotos(Dataset):
 
     def _read(self, index: int) -> Tensor:
         """Colours, class ids and, if asked for, borders: uint8 (4 or 5, H, W), resized."""
-        picture, mask = self.pairs[index]
-        ids = read_mask(mask, len(self.known), self._binary)
-        shape = self.shapes[index]
+        (picture, mask), shape = self.pairs[index], self.shapes[index]
+        ids = read_mask(mask, len(self.known), self.binary)
         borders = [self.borders(ids, max(ids.shape) / max(shape))] if "boundary" in self.tasks else []
         colors = torch.from_numpy(read_picture(picture, None if self.size is None else min(shape))).permute(2, 0, 1)
         small = resize(tv_tensors.Mask(torch.from_numpy(np.stack([ids, *borders]))), shape).numpy()

@@ -12,7 +12,6 @@ import numpy as np
 from mtl_course.datasets.solids import Coordinates, Look, Solid, dot, turn
 
 HALF_FIELD = 0.5  # tangent of half the field of view
-WALL, FLOOR = 0, 1  # region ids; solid k is region 2 + k
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,6 @@ class Scene:
     def wall_normal(self) -> np.ndarray:
         """Unit vector (3,) out of the wall."""
         return np.float32([sin(self.wall_yaw), 0, cos(self.wall_yaw)])
-
-    def in_room(self, points: np.ndarray) -> np.ndarray:
-        """World points (3, N) turned so that the wall is at right angles to z."""
-        return np.stack(turn(points, self.wall_yaw))
 
 
 @dataclass(frozen=True)
@@ -136,10 +131,10 @@ def _shade(scene: Scene, points: np.ndarray, starts: np.ndarray) -> tuple[np.nda
     wall, floor, *own = map(slice, starts[:-1], starts[1:])
     normals[:, wall], normals[:, floor] = scene.wall_normal[:, None], np.float32([[0], [1], [0]])
     for look, here in ((scene.wall, wall), (scene.floor, floor)):
-        image[:, here] = look.paint(scene.in_room(points[:, here]))
+        image[:, here] = look.paint(turn(points[:, here], scene.wall_yaw))  # the wall at right angles to z
     for solid, here in zip(scene.solids, own):
         local = np.stack(solid.local(points[:, here]))
-        image[:, here], normals[:, here] = solid.look.paint(local), solid.to_world(solid.normal(local))
+        image[:, here], normals[:, here] = solid.look.paint(local), turn(solid.normal(local), -solid.yaw)
     light = np.maximum(dot(scene.light, normals), 0)  # Lambert
     _cast_shadows(scene, points, own, light)
     image *= scene.ambient + (1.1 - scene.ambient) * light

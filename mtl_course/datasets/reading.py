@@ -1,7 +1,8 @@
 """Pictures and masks from files, each fault told with the file and the mend."""
 
 import os
-from collections.abc import Container, Iterator, Sequence
+import warnings
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from mtl_course.errors import CourseError, MissingFile
 from mtl_course.losses import IGNORE_INDEX
 
 MEGAPIXELS = 64  # the most that a file may hold
+NARROW = 50  # how much longer one side may be; resized by the shorter one, a line would take gigabytes
+MEGABYTES = 16  # the most that a list of names may hold
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 
 
@@ -21,9 +24,8 @@ def voc_palette() -> np.ndarray:
     >>> voc_palette()[[0, 1, 15, 255]].tolist()
     [[0, 0, 0], [128, 0, 0], [192, 128, 128], [224, 224, 192]]
     """
-    ids = np.arange(256)[:, None]
-    bits = [((ids >> (3 * k + np.arange(3))) & 1) << (7 - k) for k in range(3)]
-    return np.sum(bits, 0).astype(np.uint8)
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, count=9, bitorder="little")
+    return np.packbits(bits.reshape(256, 3, 3), axis=1)[:, 0]
 
 
 def listed(names: Sequence[object]) -> str:
@@ -36,29 +38,37 @@ def listed(names: Sequence[object]) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """The file's header read; every fault, also of what is done with it, becomes a sentence."""
+def opened(path: Path, formats: Sequence[str] = ("JPEG", "PNG")) -> Iterator[Image.Image]:
+    """The file's header read; every fault, also of what is done with it, becomes a sentence.
+
+    Args:
+        path: of the file; its content says what it is, not its name.
+        formats: those that are welcome; of Pillow's others some start programs: EPS runs Ghostscript.
+    """
     try:
-        if path.stat().st_size == 0:
-            raise CourseError(f"{path}: the file is empty: fetch it again")
-        with Image.open(path) as image:
+        if path.stat().st_size == 0 or not path.is_file():
+            raise CourseError(f"{path}: {'the file is empty' if path.is_file() else 'this is no file'}: fetch it again")
+        # Pillow's warnings name no file: damaged EXIF, which leaves a picture as stored, or much that is refused here.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats) as image:
             if image.width * image.height > MEGAPIXELS * 10**6:
                 raise Image.DecompressionBombError
             yield image
     except CourseError:
         raise
     except FileNotFoundError as error:
-        raise MissingFile(f"{path}: there is no such file") from error
-    except PermissionError as error:
-        raise CourseError(f"{path}: no permission to read it: change the rights of the file") from error
-    except Image.DecompressionBombError as error:
-        raise CourseError(f"{path}: more than {MEGAPIXELS} million pixels by its header: make it smaller") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        why = "not a picture" if isinstance(error, Image.UnidentifiedImageError) else error
-        raise CourseError(f"{path}: cannot be decoded ({why}): it is damaged or cut short, fetch it again") from error
+        raise MissingFile(f"{path}: there is no such file: put it there") from error
+    except (OSError, SyntaxError, ValueError, EOFError, AssertionError, Image.DecompressionBombError) as error:
+        kind, why = " or ".join(formats), getattr(error, "strerror", None) or error  # Pillow asserts, too
+        said = {
+            PermissionError: "no permission to read it: change the rights of the file",
+            Image.DecompressionBombError: f"more than {MEGAPIXELS} million pixels by its header: make it smaller",
+            Image.UnidentifiedImageError: f"not a picture in {kind}: fetch it again, or save it as {kind}",
+        }.get(type(error), f"cannot be decoded ({why}): it is damaged or cut short, fetch it again")
+        raise CourseError(f"{path}: {said}") from error
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """How a picture is stored, by EXIF: 1 is upright."""
     return image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
 
 
@@ -74,17 +84,19 @@ def pair_size(picture: Path, mask: Path, binary: bool = False) -> tuple[int, int
     Raises:
         CourseError: if the sizes differ, or a file cannot be read.
     """
-    with _opened(picture) as image:
+    with opened(picture) as image:
         stored = image.size
-        upright = stored[::-1] if _orientation(image) >= 5 else stored
-    with _opened(mask) as image:
+        upright = stored[::-1] if orientation(image) in (5, 6, 7, 8) else stored
+    with opened(mask, ("PNG",)) as image:
         _check_mode(image, mask, binary)
-        size = image.size
-    if upright != size:
-        hint = " (the mask fits the picture as stored, before its EXIF rotation)" if size == stored else ""
-        found = f"{picture} is {upright[0]} x {upright[1]} pixels upright, {mask} is {size[0]} x {size[1]}{hint}"
+        width, height = image.size
+    if upright != (width, height):
+        hint = " (the mask fits the picture as stored, before its EXIF rotation)" if stored == (width, height) else ""
+        found = f"{picture} is {upright[0]} x {upright[1]} pixels upright, {mask} is {width} x {height}{hint}"
         raise CourseError(f"{found}: bring picture and mask to the same size")
-    return size[1], size[0]
+    if max(upright) > NARROW * min(upright):
+        raise CourseError(f"{picture}: {width} x {height} pixels are narrower than 1 : {NARROW}: crop it and the mask")
+    return height, width
 
 
 def read_picture(path: Path, side: int | None = None) -> np.ndarray:
@@ -100,17 +112,18 @@ def read_picture(path: Path, side: int | None = None) -> np.ndarray:
     Raises:
         CourseError: if the file is missing, empty, damaged, too large or has more than 8 bits a colour.
     """
-    with _opened(path) as image:
+    with opened(path) as image:
         if image.mode.startswith(("I", "F")):
             raise CourseError(f"{path}: a picture of 8 bits a colour is expected, not mode {image.mode}: convert it")
-        turned = _orientation(image) != 1
         if side is not None:
             image.draft("RGB", (side, side))
-        upright = ImageOps.exif_transpose(image) if turned else image
+        upright = ImageOps.exif_transpose(image) if orientation(image) != 1 else image
         return np.array(upright if upright.mode == "RGB" else upright.convert("RGB"))
 
 
 def _check_mode(image: Image.Image, path: Path, binary: bool) -> None:
+    if orientation(image) != 1:
+        raise CourseError(f"{path}: a mask must not be turned by EXIF: save it as it is shown, without EXIF")
     # Pillow spreads grey levels of 2 and 4 bits over 0 to 255, which changes the ids.
     mode = str(image.tile[0][3]) if image.mode == "L" and image.tile else image.mode
     if mode == "1" and not binary:
@@ -133,11 +146,11 @@ def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
     Raises:
         CourseError: if the file is missing, empty, damaged, of another mode, or holds an unknown colour or id.
     """
-    with _opened(path) as image:
+    with opened(path, ("PNG",)) as image:
         _check_mode(image, path, binary)
         ids = np.asarray(image, np.uint8)
     if ids.ndim == 3:
-        ids = _from_colors(ids, path)
+        ids = np.stack([_from_colors(row, path) for row in ids])  # not all at once: a pixel takes 30 bytes
     if (ids + np.uint8(1)).max() > classes:  # 255 + 1 is 0 in uint8
         bad = listed([int(i) for i in np.unique(ids) if classes <= i < IGNORE_INDEX])
         known = f"the class ids are 0 to {classes - 1} and {IGNORE_INDEX} = ignore"
@@ -146,8 +159,8 @@ def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
 
 
 def _from_colors(colors: np.ndarray, path: Path) -> np.ndarray:
-    """Ids (H, W) of VOC's colours (H, W, 3 or 4)."""
-    if colors.shape[2] == 4 and (colors[..., 3] != 255).any():
+    """Ids (W,) of a row of VOC's colours (W, 3 or 4)."""
+    if colors.shape[1] == 4 and (colors[..., 3] != 255).any():
         raise CourseError(f"{path}: a mask must not be transparent: save it with a palette")
     known, found = (c.astype(np.int32) @ [65536, 256, 1] for c in (voc_palette(), colors[..., :3]))
     order = known.argsort()
@@ -161,24 +174,25 @@ def _from_colors(colors: np.ndarray, path: Path) -> np.ndarray:
 def _files_in(root: Path, folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The files of a folder by name without suffix, hidden ones left out."""
     if not folder.is_dir():
-        raise MissingFile(f"no folder {folder}: a part of the data is missing, get or unpack it again")
-    if not folder.resolve().is_relative_to(root):
-        raise CourseError(f"{folder} is a link that leaves {root}: put the files there themselves")
+        raise MissingFile(f"no folder {folder}: a part is missing, get or unpack it again")
+    if not is_inside(folder, root):
+        raise MissingFile(f"no folder {folder}: it is a link that leaves {root}, put the files there")
     found: dict[str, Path] = {}
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        stem, suffix = os.path.splitext(entry.name)
-        if suffix.lower() not in suffixes or stem.startswith("."):
-            continue
-        path = folder / entry.name
-        if entry.is_symlink() and not path.resolve().is_relative_to(root):
-            raise CourseError(f"{path} is a link that leaves {root}: put the file there itself")
-        if stem in found:
-            raise CourseError(f"{found[stem]} and {path} have one name: rename one of them")
-        found[stem] = path
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            if path.is_symlink() and not is_inside(path, root):
+                raise CourseError(f"{path} is a link that leaves {root}: put the file there itself")
+            if found.setdefault(path.stem, path) is not path:
+                raise CourseError(f"{found[path.stem]} and {path} have one name: rename one of them")
     return found
 
 
-def matched_files(root: Path, pictures: str, masks: str, names: Sequence[str] | None = None) -> list[tuple[Path, Path]]:
+def is_inside(path: Path, root: Path) -> bool:
+    """Whether a path, its links followed, lies in `root`, which is resolved."""
+    return Path(os.path.realpath(path)).is_relative_to(root)
+
+
+def matched_files(root: Path, pictures: str, masks: str, names: Iterable[str] | None = None) -> list[tuple[Path, Path]]:
     """(picture, mask) files that have one name; every picture asked for has a mask, and every mask a picture.
 
     Args:
@@ -192,27 +206,41 @@ def matched_files(root: Path, pictures: str, masks: str, names: Sequence[str] | 
     """
     found = _files_in(root, root / pictures, (".jpg", ".jpeg", ".png"))
     partners = _files_in(root, root / masks, (".png",))
-    names = sorted(found) if names is None else names
-    _check_partners(names, found, root / pictures, "picture")
-    _check_partners(names, partners, root / masks, "mask")
-    _check_partners(list(partners), found, root / pictures, "picture")
+    names = dict.fromkeys(sorted(found) if names is None else names)
+    _refuse_lost("picture", "masks or names", names | dict.fromkeys(partners), found, root / pictures)
+    _refuse_lost("mask", "pictures", names, partners, root / masks)
     return [(found[name], partners[name]) for name in names]
 
 
-def _check_partners(names: Sequence[str], partners: Container[str], folder: Path, what: str) -> None:
-    if lost := [name for name in names if name not in partners]:
-        those = f"{len(lost)} of {len(names)} {'masks' if what == 'picture' else 'pictures'}"
-        raise MissingFile(f"{those} have no {what} in {folder} ({listed(lost)}): add the {what}s, or unpack again")
+def _refuse_lost(what: str, those: str, names: Collection[str], there: Container[str], folder: Path) -> None:
+    if lost := [name for name in names if name not in there]:
+        said = f"{len(lost)} of {len(names)} {those} have no {what} in {folder} ({listed(lost)})"
+        raise MissingFile(f"{said}: add the {what}s, or unpack again")
+
+
+def read_lines(path: Path, root: Path) -> list[str]:
+    """The lines of a list of names, without blanks around them and empty ones.
+
+    Raises:
+        CourseError: if it is no text in UTF-8, too long, or not a file in `root`, which is resolved.
+    """
+    if not path.is_file() or not is_inside(path, root) or path.stat().st_size > MEGABYTES * 2**20:
+        raise CourseError(f"{path}: a file of at most {MEGABYTES} MB, inside {root}, is expected: replace it")
+    text = path.read_text("utf-8-sig", errors="replace")
+    if "\0" in text or "\ufffd" in text:  # UTF-16 has zeros
+        raise CourseError(f"{path}: text in UTF-8 is expected, and this is none: save it again as UTF-8")
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """Class names, one a line, by id, the background first.
 
     Raises:
-        CourseError: if there are fewer than 2 or more than 255, or one is there twice.
+        CourseError: if there are fewer than 2 or more than 255, one is there twice or would act on a terminal, or the
+            file is none that `read_lines` takes.
     """
-    lines = path.read_text("utf-8-sig", errors="replace").splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not 2 <= len(names) <= 255 or len(set(names)) < len(names):
-        raise CourseError(f"{path}: 2 to 255 different class names are expected, one a line, the background first")
+    names = tuple(read_lines(path, path.parent.resolve()))
+    if not 2 <= len(set(names)) == len(names) <= 255 or not all(map(str.isprintable, names)):
+        form = "one a line, the background first, without control characters"
+        raise CourseError(f"{path}: 2 to 255 different class names are expected, {form}: correct the file")
     return names

@@ -10,7 +10,6 @@ from numbers import Integral, Real
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from mtl_course import tasks as task_makers
@@ -51,11 +50,9 @@ class Scenes(Dataset):
     torch.Size([3, 64, 64])
     """
 
-    def __init__(
-        self, n: int, size: int = 64, seed: int = 0, *, difficulty: float = 0.3, label_noise: float = 0.0,
-        labelled: Mapping[str, int | float] | None = None, unrelated: bool = False,
-        tasks: Iterable[str] | None = None, cache: bool = True,
-    ) -> None:  # fmt: skip
+    def __init__(self, n: int, size: int = 64, seed: int = 0, *, difficulty: float = 0.3, label_noise: float = 0.0,
+                 labelled: Mapping[str, int | float] | None = None, unrelated: bool = False,
+                 tasks: Iterable[str] | None = None, cache: bool = True) -> None:  # fmt: skip
         self.n, self.size, self.seed = _whole("n", n, 1), _whole("size", size, 16), _whole("seed", seed, 0)
         self.difficulty, self.label_noise = _share("difficulty", difficulty), _share("label_noise", label_noise)
         self.unrelated = unrelated
@@ -70,10 +67,10 @@ class Scenes(Dataset):
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return {key: values[0] for key, values in self.stack([index]).items()}
 
-    def stack(self, indices: Iterable[int] | None = None) -> dict[str, Tensor]:
+    def stack(self, indices: Iterable[int] | None = None) -> dict[str, torch.Tensor]:
         """Some scenes as one batch, None = all: equal to what a loader makes of them, in fewer steps."""
         indices = [self._place(i) for i in (range(self.n) if indices is None else indices)]
         kept = [self._kept(i) for i in indices]
@@ -135,7 +132,7 @@ class Scenes(Dataset):
         return int.from_bytes(digest) / 2**64 < amount
 
 
-def _decoded(name: str, kept: np.ndarray) -> Tensor:
+def _decoded(name: str, kept: np.ndarray) -> torch.Tensor:
     """The images, or a task's targets, (B, H, W) or (B, C, H, W), of what `_make` gave."""
     if name == "normals":
         kept = kept.astype(np.float32)

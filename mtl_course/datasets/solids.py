@@ -5,12 +5,11 @@ World coordinates in metres: x to the right, y up, z towards the viewer. N is pi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import cos, hypot, pi, sin
-from typing import Literal
 
 import numpy as np
 
-Shape = Literal["sphere", "box", "cylinder", "cone"]
 Coordinates = Sequence[np.ndarray | float]  # x, y, z; each a number or an array, and together they broadcast
 
 
@@ -38,16 +37,11 @@ class Look:
     """
 
     colors: np.ndarray
-    pattern: Literal["checker", "stripes", "marble"]
+    pattern: str
     waves: np.ndarray
     offset: np.ndarray
 
-    @classmethod
-    def plain(cls, *color: float) -> "Look":
-        """One colour everywhere."""
-        return cls(np.float32([color, color]), "stripes", np.zeros((3, 3), np.float32), np.zeros(3, np.float32))
-
-    def paint(self, points: np.ndarray) -> np.ndarray:
+    def paint(self, points: Coordinates) -> np.ndarray:
         """Colours (3, N) at points (3, N) in the solid's own coordinates."""
         phases = (dot(wave, points) + offset for wave, offset in zip(self.waves, self.offset))
         if self.pattern == "checker":
@@ -66,7 +60,7 @@ class Solid:
     """A convex solid that stands on the floor.
 
     Args:
-        shape: what it is.
+        shape: "sphere", "box", "cylinder" or "cone".
         x, z: the middle of its foot, in metres.
         radius: of sphere, cylinder and cone; half the width of a box, in metres.
         height: in metres; a sphere's is twice the radius, whatever is said.
@@ -75,7 +69,7 @@ class Solid:
         look: its texture; without one it cannot be painted.
     """
 
-    shape: Shape
+    shape: str
     x: float
     z: float
     radius: float
@@ -93,10 +87,6 @@ class Solid:
         """World points in the solid's own coordinates: origin in the middle of its foot, turned by yaw."""
         x, y, z = points
         return turn((x - self.x, y, z - self.z), self.yaw)
-
-    def to_world(self, directions: np.ndarray) -> np.ndarray:
-        """Directions (3, N) of the solid's own coordinates in world coordinates."""
-        return np.stack(turn(directions, -self.yaw))
 
     def hit(self, origin: Coordinates, direction: Coordinates) -> np.ndarray:
         """t where the rays origin + t·direction enter the solid; NaN where they miss.
@@ -140,6 +130,12 @@ def _slab(low: float, high: float, o: np.ndarray, d: np.ndarray) -> tuple[np.nda
     return np.minimum(one, two), np.maximum(one, two)
 
 
+def _common(*spans: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Where rays enter what lies in all spans (enter, leave); NaN where nothing does."""
+    enter, leave = reduce(np.maximum, [span[0] for span in spans]), reduce(np.minimum, [span[1] for span in spans])
+    return np.where(enter < leave, enter, np.float32(np.nan))
+
+
 def _hit_sphere(solid: Solid, o: Coordinates, d: Coordinates) -> np.ndarray:
     (x, y, z), (dx, dy, dz) = o, d
     y = y - solid.radius
@@ -147,19 +143,14 @@ def _hit_sphere(solid: Solid, o: Coordinates, d: Coordinates) -> np.ndarray:
 
 
 def _hit_box(solid: Solid, o: Coordinates, d: Coordinates) -> np.ndarray:
-    x_in, x_out = _slab(-solid.radius, solid.radius, o[0], d[0])
-    y_in, y_out = _slab(0, solid.height, o[1], d[1])
-    z_in, z_out = _slab(-solid.thickness, solid.thickness, o[2], d[2])
-    enter, leave = np.maximum(np.maximum(x_in, y_in), z_in), np.minimum(np.minimum(x_out, y_out), z_out)
-    return np.where(enter < leave, enter, np.float32(np.nan))
+    low, high = (-solid.radius, 0, -solid.thickness), (solid.radius, solid.height, solid.thickness)
+    return _common(*map(_slab, low, high, o, d))
 
 
 def _hit_cylinder(solid: Solid, o: Coordinates, d: Coordinates) -> np.ndarray:
     (x, y, z), (dx, dy, dz) = o, d
-    side_in, side_out = _roots(dx * dx + dz * dz, x * dx + z * dz, x * x + z * z - solid.radius**2)
-    y_in, y_out = _slab(0, solid.height, y, dy)
-    enter, leave = np.maximum(side_in, y_in), np.minimum(side_out, y_out)
-    return np.where(enter < leave, enter, np.float32(np.nan))
+    side = _roots(dx * dx + dz * dz, x * dx + z * dz, x * x + z * z - solid.radius**2)
+    return _common(side, _slab(0, solid.height, y, dy))
 
 
 def _hit_cone(solid: Solid, o: Coordinates, d: Coordinates) -> np.ndarray:
@@ -196,4 +187,4 @@ def _normal_cone(solid: Solid, p: np.ndarray) -> np.ndarray:
 
 _HIT = {"sphere": _hit_sphere, "box": _hit_box, "cylinder": _hit_cylinder, "cone": _hit_cone}
 _NORMAL = {"sphere": _normal_sphere, "box": _normal_box, "cylinder": _normal_cylinder, "cone": _normal_cone}
-SHAPES: tuple[Shape, ...] = tuple(_HIT)
+SHAPES = tuple(_HIT)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from mtl_course.losses import IGNORE_INDEX
 
@@ -83,7 +82,7 @@ def _spread(mask: np.ndarray, reach: int) -> np.ndarray:
     """True where any pixel within `reach` is, corners of the square included; (H, W)."""
     grown = torch.from_numpy(mask)[None].float()
     for down, across in ((reach, 0), (0, reach)):
-        grown = F.max_pool2d(grown, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
+        grown = torch.nn.functional.max_pool2d(grown, (2 * down + 1, 2 * across + 1), stride=1, padding=(down, across))
     return grown[0].numpy() > 0
 
 

@@ -5,19 +5,19 @@ class id is invented; around a picture there is 0, around a mask 255 = ignored.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import InterpolationMode, v2
-from torchvision.transforms.v2 import functional as F
 
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
 
 ROOM = 1.25  # a picture is resized to this much more than the crop, so that a crop is hardly ever enlarged
 CROP_AREA = (0.5, 1.0)  # share of the resized picture
+KINDS = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64}  # what moves together, and its dtype at the end
 
 
 def fitted_size(height: int, width: int, size: int, augment: bool) -> tuple[int, int]:
@@ -38,46 +38,30 @@ def resize(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
     mask = isinstance(pixels, tv_tensors.Mask)
     mode = InterpolationMode.NEAREST_EXACT if mask else InterpolationMode.BILINEAR
     batch = pixels.as_subclass(Tensor)[None]  # a mask may be (H, W), and resize wants three axes
-    resized = F.resize(batch, list(shape), interpolation=mode, antialias=not mask)[0]
+    if tuple(shape) == (1, 1) and not mask:  # of bytes torch's fast way fails here
+        batch = batch.float()
+    resized = v2.functional.resize(batch, list(shape), interpolation=mode, antialias=not mask)[0].to(pixels.dtype)
     return tv_tensors.wrap(resized, like=pixels) if isinstance(pixels, tv_tensors.TVTensor) else resized
 
 
-class Fit(v2.Transform):
-    """Resize to `fitted_size`."""
+def fit(pixels: Tensor, size: int, augment: bool) -> Tensor:
+    """A picture or a mask resized to its `fitted_size`."""
+    return resize(pixels, fitted_size(*pixels.shape[-2:], size, augment))
 
-    def __init__(self, size: int, augment: bool) -> None:
-        super().__init__()
-        self.size, self.augment = size, augment
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """The size that all parts of one sample get."""
-        return {"shape": fitted_size(*v2.query_size(flat_inputs), self.size, self.augment)}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """One part resized."""
-        return resize(inpt, params["shape"])
+def pad(pixels: Tensor, size: int) -> Tensor:
+    """A picture or a mask padded to (size, size) on the right and below: with 0, or with 255 = ignored."""
+    height, width = pixels.shape[-2:]
+    fill = IGNORE_INDEX if isinstance(pixels, tv_tensors.Mask) else 0
+    return v2.functional.pad(pixels, [0, 0, size - width, size - height], fill=fill)
 
 
 class Crop(v2.RandomResizedCrop):
     """A random crop resized by our rules; torchvision's own shifts masks by half a pixel against the picture."""
 
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+    def transform(self, inpt: Tensor, params: dict) -> Tensor:
         """One part cropped and resized."""
-        return resize(F.crop(inpt, **params), tuple(self.size))
-
-
-class PadToSquare(v2.Transform):
-    """Pad to (size, size) on the right and below: 0 in pictures, 255 in masks."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """One part padded."""
-        height, width = inpt.shape[-2:]
-        fill = IGNORE_INDEX if isinstance(inpt, tv_tensors.Mask) else 0
-        return F.pad(inpt, [0, 0, self.size - width, self.size - height], fill=fill)
+        return resize(v2.functional.crop(inpt, **params), tuple(self.size))
 
 
 class Jitter:
@@ -132,7 +116,8 @@ def joint_transform(size: int | None, augment: bool = False) -> v2.Compose:
     """
     if size is not None and (not isinstance(size, int) or size < 1):
         raise CourseError(f"size is the pixels along a side, a positive whole number or None, and not {size!r}")
-    steps = [] if size is None else [Fit(size, augment), Crop(size, scale=CROP_AREA) if augment else PadToSquare(size)]
-    flip = [v2.RandomHorizontalFlip()] if augment else []
-    dtypes = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
-    return v2.Compose([*steps, *flip, v2.ToDtype(dtypes, scale=True)])
+    steps = [v2.RandomHorizontalFlip()] if augment else []
+    if size is not None:
+        cut = Crop(size, scale=CROP_AREA) if augment else v2.Lambda(partial(pad, size=size), *KINDS)
+        steps = [v2.Lambda(partial(fit, size=size, augment=augment), *KINDS), cut, *steps]
+    return v2.Compose([*steps, v2.ToDtype(KINDS | {"others": None}, scale=True)])

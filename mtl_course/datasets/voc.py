@@ -8,15 +8,16 @@ import numpy as np
 
 from mtl_course.datasets import targets
 from mtl_course.datasets.photos import PARTS, MaskedPhotos, part
-from mtl_course.datasets.reading import matched_files, read_classes
+from mtl_course.datasets.reading import matched_files, read_classes, read_lines
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
 from mtl_course.losses import IGNORE_INDEX
 
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
-DATA = Path(__file__).parents[2] / "data"
+VOC_CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+               "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+               "tvmonitor")  # fmt: skip
+FOLDERS = ("JPEGImages", "SegmentationClass")
+COURSE = Path(__file__).parents[2]
+DATA = COURSE / "data" if (COURSE / "constraints.txt").is_file() else Path("data")  # the package may stand alone
 MEND = "get it with `python -m mtl_course data voc`, or name the folder of a VOCdevkit (root, --root, MTL_COURSE_DATA)"
 
 
@@ -61,35 +62,45 @@ class VOC(MaskedPhotos):
 
     def __init__(self, root: str | Path | None = None, year: str = "2012", split: str = "train", **options: Any):
         self.root, self.split = voc_folder(root, year), split
-        file = self.root / "classes.txt"
-        known = read_classes(file) if file.exists() else VOC_CLASSES
-        super().__init__(voc_pairs(self.root, split), known, **options)
+        super().__init__(voc_pairs(self.root, split), voc_classes(self.root), **options)
 
     def borders(self, ids: np.ndarray, scale: float) -> np.ndarray:
         """The void ring, see `targets.void_ring`."""
         return targets.void_ring(ids, (self.new_ids[ids] == IGNORE_INDEX) & (ids != IGNORE_INDEX))
 
 
-def voc_pairs(folder: Path, split: str) -> list[tuple[Path, Path]]:
-    """The (picture, mask) files of a split; that all are there is checked by name.
+def voc_classes(folder: Path) -> tuple[str, ...]:
+    """The names in classes.txt, or those of Pascal VOC where there is no such file."""
+    file = folder / "classes.txt"
+    return read_classes(file) if os.path.lexists(file) else VOC_CLASSES
+
+
+def voc_pairs(folder: Path, split: str | None = None) -> list[tuple[Path, Path]]:
+    """The (picture, mask) files of a split, or of all; that all are there is checked by name.
 
     Args:
         folder: VOC{year}, resolved.
-        split: see `VOC`.
+        split: see `VOC`; None: every one.
 
     Raises:
         MissingFile: if pictures or masks are missing (how many, the first ten).
         CourseError: on an unknown split, or a name or link that leaves the folder.
     """
-    files = {file.stem: file for file in (folder / "ImageSets" / "Segmentation").glob("*.txt")}
+    files = {f.stem: f for f in sorted(folder.glob("ImageSets/Segmentation/*.txt")) if not f.name.startswith(".")}
+    if split is None:
+        return matched_files(folder, *FOLDERS, [name for file in files.values() for name in _names_in(file, folder)])
     if "train" in files:
         files = dict.fromkeys(PARTS, files["train"]) | files
     refuse_unknown("split", [split], sorted(files))
-    file = files[split]
-    names = file.read_text("utf-8", errors="replace").split()
+    names = _names_in(files[split], folder)
+    return matched_files(folder, *FOLDERS, names if files[split].stem == split else part(names, split))
+
+
+def _names_in(file: Path, folder: Path) -> list[str]:
+    """The names in the file of a split; one that comes again is the same picture."""
+    names = list(dict.fromkeys(read_lines(file, folder)))
     if not names:
-        raise CourseError(f"{file}: the split is empty: {MEND}")
+        raise CourseError(f"{file}: the split is empty: write a name of a picture on each line")
     if bad := [name for name in names if name in (".", "..") or "/" in name or "\\" in name]:
         raise CourseError(f"{file}: names of pictures are expected, and {bad[0]!r} leaves the folder: correct the line")
-    names = names if file.stem == split else part(names, split)
-    return matched_files(folder, "JPEGImages", "SegmentationClass", names)
+    return names

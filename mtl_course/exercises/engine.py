@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 from torch.overrides import TorchFunctionMode
-from torch.testing import assert_close
 from torch.utils._device import _device_constructors
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -154,7 +153,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 def _gap(mine: Any, right: Any, tolerance: float = 1e-4) -> str:
     """How two answers differ in structure, shape, kind (bool, integer, float) or value; "" if not. NaN equals NaN."""
     try:
-        assert_close(*tree_map(_widened, (mine, right)), rtol=tolerance, atol=tolerance, equal_nan=True)
+        torch.testing.assert_close(*tree_map(_widened, (mine, right)), rtol=tolerance, atol=tolerance, equal_nan=True)
     except AssertionError as error:
         plainer = r"The values for attribute '(\w+)' do not match: (.*) != (.*)\."
         return " ".join(re.sub(plainer, r"Its \1 is \2, expected \3.", re.sub(NOISE, "", str(error))).split())

@@ -7,7 +7,5 @@ from mtl_course.models.parts import head
 from mtl_course.models.sharing import HardSharing, SingleTask, SoftSharing, build
 from mtl_course.models.trunks import Trunk, UNet
 
-__all__ = [
-    "AttentionSharing", "CrossStitch", "HardSharing", "Mixture", "SingleTask", "SoftSharing", "Trunk", "UNet",
-    "backbone", "build", "cost", "head", "ratios",
-]  # fmt: skip
+__all__ = ["AttentionSharing", "CrossStitch", "HardSharing", "Mixture", "SingleTask", "SoftSharing", "Trunk", "UNet",
+           "backbone", "build", "cost", "head", "ratios"]  # fmt: skip

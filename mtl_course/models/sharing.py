@@ -5,7 +5,6 @@ Every architecture maps images (B, 3, H, W) to one prediction a task, (B, channe
 
 import copy
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -87,14 +86,12 @@ class HardSharing(Sharing):
         return {name: resize(h(features), images.shape[-2:]) for name, h in self.heads.items()}
 
 
-ARCHITECTURES = {
-    "single": SingleTask, "hard": HardSharing, "soft": SoftSharing,
-    "cross-stitch": CrossStitch, "attention": AttentionSharing, "mixture": Mixture,
-}  # fmt: skip
+ARCHITECTURES = {"single": SingleTask, "hard": HardSharing, "soft": SoftSharing, "cross-stitch": CrossStitch,
+                 "attention": AttentionSharing, "mixture": Mixture}  # fmt: skip
 TRUNKS = {"unet": UNet} | {name: partial(backbone, name) for name in NETWORKS}
 
 
-def build(model: str, trunk: str, tasks: Tasks, **trunk_options: Any) -> nn.Module:
+def build(model: str, trunk: str, tasks: Tasks, **trunk_options: object) -> nn.Module:
     """A model from names, as the command line and the checkpoints give them.
 
     Args:

@@ -1,21 +1,20 @@
 """A model as a file: its weights, and enough text to build it again. safetensors files run no code."""
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+import safetensors.torch
+from torch import device, nn
 
 from mtl_course import __version__
-from mtl_course import tasks as task_makers
-from mtl_course.errors import CourseError, MissingFile
+from mtl_course.errors import CourseError, Damaged, MissingFile
 from mtl_course.files import write_whole
 from mtl_course.models.sharing import build
-from mtl_course.tasks import Task, Tasks
+from mtl_course.tasks import Task, Tasks, restore
 
 _KEY = "mtl_course"
+_BLANK = "0" * 64  # what stands in the place of the SHA-256 of the file when that is taken
 
 
 def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False) -> Path:
@@ -31,11 +30,12 @@ def save(path: str | Path, model: nn.Module, tasks: Tasks, *, half: bool = False
         CourseError: if the file cannot be written.
     """
     kinds = [{"name": task.name, "kind": task.kind, "classes": task.classes} for task in tasks.values()]
-    about = {"version": __version__, "recipe": getattr(model, "recipe", None), "tasks": kinds}
+    about = {"sha256": _BLANK, "version": __version__, "recipe": getattr(model, "recipe", None), "tasks": kinds}
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in model.state_dict().items()}
     if half:
-        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
-    return write_whole(path, to_bytes(weights, metadata={_KEY: json.dumps(about)}))
+        weights |= {name: value.half() for name, value in weights.items() if value.is_floating_point()}
+    content = safetensors.torch.save(weights, metadata={_KEY: json.dumps(about)})
+    return write_whole(path, content.replace(_BLANK.encode(), hashlib.sha256(content).hexdigest().encode(), 1))
 
 
 def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, dict[str, Task]]:
@@ -50,13 +50,22 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
     """
     about, weights = _read(Path(path))
     try:
-        tasks = {task["name"]: task_makers.restore(**task) for task in about["tasks"]}
+        tasks = {task["name"]: restore(**task) for task in about["tasks"]}
         recipe = about["recipe"]
-        if model is None and recipe is None:
-            raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
-        model = model or build(recipe["model"], recipe["trunk"], tasks, **recipe["trunk_options"])
-    except (KeyError, TypeError) as error:
-        raise CourseError(f"{path} was written by another version of mtl_course ({error}): train it anew") from error
+        if "pretrained" in str(recipe):  # it must not fetch anything
+            raise TypeError("its recipe is not one of ours")
+        if model is None and recipe is not None:
+            words = recipe["model"], recipe["trunk"], tasks
+            with device("meta"):  # without memory, which a recipe that lies could ask for
+                build(*words, **recipe["trunk_options"]).load_state_dict(weights, assign=True)
+            model = build(*words, **recipe["trunk_options"])
+    except CourseError as error:  # a trunk that is not known, or needs an extra
+        raise CourseError(f"{path}: {error}") from error
+    except Exception as error:  # anything: the text is not ours
+        why = f"was written by another version of mtl_course ({_first(error)})"
+        raise CourseError(f"{path} {why}: train it anew") from error
+    if model is None:
+        raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
     try:
         model.load_state_dict(weights)  # float16 becomes what the model has
     except RuntimeError as error:
@@ -64,15 +73,24 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
     return model.eval(), tasks
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict, dict]:
+    """What the checkpoint says of itself, and its weights."""
     if not path.is_file():
         raise MissingFile(f"there is no checkpoint {path}: train one with `python -m mtl_course train`")
+    content = path.read_bytes()  # an OSError tells of the disk or of rights, not of a damaged file
     try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(_KEY, "null"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, no mapping
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise CourseError(f"{path} is damaged or no safetensors file: get it anew ({_first(error)})") from error
+        weights = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        about = json.loads(header.get("__metadata__", {}).get(_KEY, "null"))
+        if isinstance(about, dict):  # without a SHA-256: of an older version, or of another program
+            kept = str(about.pop("sha256", None) or "")
+            whole = hashlib.sha256(content.replace(kept.encode(), _BLANK.encode(), 1)).hexdigest()
+            if kept not in ("", whole) or about.keys() - {"version", "recipe", "tasks"}:
+                raise ValueError("its SHA-256 does not fit")
+    except Exception as error:  # anything: the bytes are not ours
+        last = path.with_name("last.safetensors")
+        mend = f", or take {last}" if path.name == "best.safetensors" and last.is_file() else ""
+        raise Damaged(f"{path} is damaged or no safetensors file ({_first(error)}): get it anew{mend}") from error
     if about is None:
         raise CourseError(f"{path} was not written by mtl_course: expected is a file of `python -m mtl_course train`")
     return about, weights

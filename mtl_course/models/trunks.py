@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
 
 from mtl_course.errors import CourseError
 
@@ -25,7 +23,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """x at another height and width, bilinear, so that no checkerboard appears."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return nn.functional.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class Trunk(nn.Module):
@@ -35,15 +33,12 @@ class Trunk(nn.Module):
     attributes, gives `stage`, and inherits the rest.
 
     Attributes:
-        widths: channels of each stage's output, from fine to coarse.
-        up_widths: channels of each level of the way up, from coarse to fine.
-        up: the blocks of the way up, see `way_up`.
+        widths: a tuple, the channels of each stage's output, from fine to coarse.
+        up_widths: a tuple, the channels of each level of the way up, from coarse to fine.
+        up: an nn.ModuleList, the blocks of the way up, see `way_up`.
         full_size: whether the way up ends with features of the picture's own size; else predictions are enlarged.
     """
 
-    widths: tuple[int, ...]
-    up_widths: tuple[int, ...]
-    up: nn.ModuleList
     full_size = True
 
     @property
@@ -74,7 +69,7 @@ class Trunk(nn.Module):
         """
         levels = [skips[-1]]
         for block, skip in zip(self.up, skips[-2::-1]):
-            levels.append(block(torch.cat([skip, resize(levels[-1], skip.shape[-2:])], dim=1)))
+            levels.append(block(cat([skip, resize(levels[-1], skip.shape[-2:])], dim=1)))
         levels[-1] = resize(levels[-1], size) if self.full_size else levels[-1]
         return levels[1:] or levels
 
@@ -113,7 +108,7 @@ class UNet(Trunk):
     def stage(self, level: int, x: Tensor) -> Tensor:
         """(B, channels[level], H/2^level, W/2^level)."""
         if level:
-            return self.down[level](F.max_pool2d(x, 2))
+            return self.down[level](nn.functional.max_pool2d(x, 2))
         least = 2 ** (len(self.down) - 1 + (self.training and len(x) == 1))  # batch norm learns from two values or more
         if min(x.shape[-2:]) < least:
             raise CourseError(f"U-Net needs {least} or more pixels a side here, and the pictures are {tuple(x.shape)}")

@@ -4,7 +4,6 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -67,9 +66,8 @@ def paired_difference(values: Sequence[float], others: Sequence[float], comparis
     return mean_interval([a - b for a, b in zip(values, others)], comparisons)
 
 
-def bootstrap_interval(
-    values: Sequence[Any], statistic: Callable[[list], float] | None = None, comparisons: int = 1
-) -> dict[str, float]:
+def bootstrap_interval(values: Sequence, statistic: Callable[[list], float] | None = None,
+                       comparisons: int = 1) -> dict[str, float]:  # fmt: skip
     """A statistic and its 95 % percentile bootstrap interval, over the repeats; it draws the same in every call.
 
     Args:
@@ -104,7 +102,7 @@ def _resamples(n: int) -> tuple[np.ndarray, np.ndarray]:
     return different, where.ravel()
 
 
-def judge(gains: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:
+def judge(gains: Mapping[str, Sequence[float]], unit: str) -> dict:
     """The verdict on a claim, from what it gained in settings that were named before the runs.
 
     Args:
@@ -126,7 +124,7 @@ def judge(gains: Mapping[str, Sequence[float]], unit: str) -> dict[str, Any]:
     return {"unit": unit, "verdict": verdict, "effects": effects}
 
 
-def _effect(values: Sequence[float], comparisons: int) -> dict[str, Any]:
+def _effect(values: Sequence[float], comparisons: int) -> dict:
     mean, half_width, n = mean_interval(values, comparisons).values()
     bootstrap = bootstrap_interval(values, comparisons=comparisons)
     ends = {"low": mean - half_width, "high": mean + half_width, "bootstrap": [bootstrap["low"], bootstrap["high"]]}

@@ -3,13 +3,10 @@
 import json
 import os
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from pkgutil import resolve_name
 
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
 
@@ -37,10 +34,10 @@ class Experiment:
     claim: str
     question: str
     protocol: str
-    arms: Sequence[str] | Mapping[str, Any]
+    arms: Sequence[str] | Mapping
     seeds: Sequence[int]
-    run: Callable[[str, int], dict[str, Any]]
-    summarise: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    run: Callable[[str, int], dict]
+    summarise: Callable[[list[dict]], dict]
     lesson: str = ""
     verify: Sequence[tuple[str, int]] = ()
     tolerance: float | Mapping[str, float] = 1e-6
@@ -85,7 +82,7 @@ def place(name: str, suffix: str) -> Path:
     return folder() / (f".{name}.part" if suffix == ".part" else name + suffix)
 
 
-def load(name: str) -> dict[str, Any]:
+def load(name: str) -> dict:
     """A finished record, as data/records/README.md describes it.
 
     Raises:
@@ -98,63 +95,36 @@ def load(name: str) -> dict[str, Any]:
     return read(path)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict:
     """A record, or what there is of one, from its file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(record, dict) and "claim" in record:
             return record
         error = "it holds no record"
-    except ValueError as damage:
+    except (ValueError, RecursionError) as damage:
         error = damage
     raise CourseError(f"{path} is damaged ({error}): restore it, or make it anew with records run --fresh")
 
 
 def program(name: str) -> Experiment:
-    """The experiment that data/records/NAME.py defines.
+    """The experiment that data/records/NAME.py defines; it runs that file, so it needs a checkout of the course.
 
     Raises:
         MissingFile: if the record has no program here.
-        CourseError: if the name is unknown, the program fails, or it defines no EXPERIMENT.
+        CourseError: if the name is unknown, the program fails, it defines no EXPERIMENT, or this is no checkout.
     """
-    path, module = place(name, ".py"), ModuleType(f"mtl_course_record_{name}")
-    source = source_of(path)
-    module.__file__, sys.modules[module.__name__] = str(path), module
-    with told(path, "it"), _siblings():
-        exec(compile(source, str(path), "exec"), module.__dict__)
-    if not isinstance(getattr(module, "EXPERIMENT", None), Experiment):
-        raise CourseError(f"{path} must define EXPERIMENT = records.Experiment(...)")
-    return module.EXPERIMENT
+    return tool("programs:program")(name)
 
 
-@contextmanager
-def _siblings() -> Iterator[None]:
-    """In this block an experiment may import the _NAME.py files beside it, always those of its own folder."""
-    sys.path.insert(0, str(folder()))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder()))
-        for shared in folder().glob("_*.py"):
-            sys.modules.pop(shared.stem, None)
+def tool(name: str) -> Callable:
+    """A function "MODULE:NAME" of tools/experiments, which lies beside the package.
 
-
-def source_of(path: Path) -> str:
-    """The text of an experiment, or of a file beside it."""
-    if not path.exists():
-        raise MissingFile(f"no {path}: the program that made the record {path.stem} is not here")
-    return path.read_text(encoding="utf-8")
-
-
-@contextmanager
-def told(path: Path, what: str) -> Iterator[None]:
-    """An error of an experiment's own code becomes a CourseError that names its line."""
-    try:
-        yield
-    except MissingFile:  # it names the file and the mend
-        raise
-    except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        kind = "" if isinstance(error, CourseError) else f" with {type(error).__name__}"
-        raise CourseError(f"{where}: {what} failed{kind}: {error}") from error
+    Raises:
+        CourseError: if the package was installed without the folder of the course.
+    """
+    tools = Path(__file__).resolve().parents[2] / "tools"
+    if not (tools / "experiments").is_dir():
+        raise CourseError(f"no {tools / 'experiments'}: records need the whole course, so clone it and run this there")
+    sys.path += [] if str(tools) in sys.path else [str(tools)]
+    return resolve_name(f"experiments.{name}")

@@ -2,11 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel
 
 from mtl_course.balancing import LossRule, Rule
@@ -20,12 +18,10 @@ class Descent:
 
     Attributes:
         scored: the model to score and keep: the one trained, or the mean of its weights.
-        moving: the names of the parts that a state holds.
     """
 
-    def __init__(
-        self, model: nn.Module, rule: Rule, lr: Rates, weight_decay: float, steps: int, clip: float | None, mean: float
-    ):
+    def __init__(self, model: nn.Module, rule: Rule, lr: Rates, weight_decay: float, steps: int, clip: float | None,
+                 mean: float):  # fmt: skip
         rates = lr if isinstance(lr, Mapping) else {"": lr}
         if not all(0 < rate < math.inf for rate in rates.values()) or not rates or not (clip is None or clip > 0):
             raise CourseError(f"fit needs a finite lr > 0 and clip > 0 or None, and got {lr} and {clip}")
@@ -36,12 +32,11 @@ class Descent:
             groups.append({"params": learned, "lr": max(rates.values()), "weight_decay": 0.0})
         # Fused is one kernel; the parameters of a rule are on the CPU.
         on_cuda = next(model.parameters()).is_cuda and not learned
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=weight_decay, fused=on_cuda or None)
-        self.schedule = OneCycleLR(self.optimizer, [group["lr"] for group in groups], total_steps=steps)
+        self.optimizer = optim.AdamW(groups, weight_decay=weight_decay, fused=on_cuda or None)
+        self.schedule = optim.lr_scheduler.OneCycleLR(self.optimizer, [g["lr"] for g in groups], total_steps=steps)
         self.model, self.clip = model, clip or math.inf
         self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model
-        self.moving = ("model", "optimizer", "schedule", "mean")[: 4 if self.mean else 3]
 
     def step(self, scaler: torch.amp.GradScaler | None = None) -> bool:
         """One step down the gradient in `.grad`; nothing moves where it is not finite.
@@ -67,17 +62,8 @@ class Descent:
                 self.mean.update_parameters(self.model)
         return finite
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that moves, the parameters too; between two steps, so `.grad` is not in it."""
-        return {name: getattr(self, name).state_dict() for name in self.moving}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where `state_dict` stood."""
-        for name in self.moving:
-            getattr(self, name).load_state_dict(state[name])
-
-
-def by_prefix(model: nn.Module, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+def by_prefix(model: nn.Module, rates: Mapping[str, float]) -> list[dict]:
     """Parameters with their learning rate, by the longest prefix of their name.
 
     Raises:

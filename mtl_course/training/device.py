@@ -1,7 +1,6 @@
 """Where to compute, and in which form of the model."""
 
 import torch
-from torch import nn
 
 from mtl_course.errors import CourseError
 
@@ -23,7 +22,7 @@ def choose_device(name: Device = "auto") -> torch.device:
     return torch.device(name)
 
 
-def placed(model: nn.Module, place: torch.device, compile: bool = False) -> None:
+def placed(model: torch.nn.Module, place: torch.device, compile: bool = False) -> None:
     """Bring a model to a device in the form that is fast there, and compile its parts if asked to.
 
     On a GPU convolutions are fastest with the channels last. The parts are compiled, not the model as a whole, so that
@@ -32,5 +31,5 @@ def placed(model: nn.Module, place: torch.device, compile: bool = False) -> None
     model.to(place, memory_format=torch.channels_last if place.type == "cuda" else torch.preserve_format)
     if compile:
         for part in model.children():
-            for module in part.values() if isinstance(part, nn.ModuleDict) else [part]:
+            for module in part.values() if isinstance(part, torch.nn.ModuleDict) else [part]:
                 module.compile()

@@ -1,28 +1,23 @@
 """How good a model is on data: the scores of every task over all batches; and what it says about one photograph."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
 from tqdm.auto import tqdm
 
+from mtl_course import distributed, losses
+from mtl_course.datasets.loading import workers_told
 from mtl_course.datasets.transforms import fitted_size, joint_transform
-from mtl_course.distributed import total
 from mtl_course.errors import CourseError
-from mtl_course.losses import check_predictions, valid_pixels
 from mtl_course.models.trunks import resize
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.device import Device, choose_device
 
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
-
-def evaluate(
-    model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *, progress: bool = True
-) -> dict[str, dict[str, float]]:
+def evaluate(model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *,
+             progress: bool = True) -> dict[str, dict[str, float]]:  # fmt: skip
     """The scores of every task over all batches, of all processes, with the model in evaluation mode.
 
     Returns:
@@ -34,10 +29,10 @@ def evaluate(
     return {name: m.compute() for name, m in run_metrics(model, tasks, loader, device, progress=progress).items()}
 
 
-def run_metrics(
-    model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *, progress: bool = True
-) -> dict[str, "Metric"]:
-    """The filled metrics behind `evaluate`, for what is more than a number, such as a confusion matrix."""
+@workers_told()
+def run_metrics(model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device: Device = "auto", *,
+                progress: bool = True) -> dict[str, nn.Module]:  # fmt: skip
+    """The filled torchmetrics metrics behind `evaluate`, for what is more than a number, such as a confusion matrix."""
     place = choose_device(device)
     metrics = {name: task.metric() for name, task in tasks.items()}
     was_training = model.training
@@ -46,9 +41,9 @@ def run_metrics(
         with torch.inference_mode():
             for index, batch in enumerate(tqdm(loader, "evaluate", disable=not progress, unit="batch"), 1):
                 batch = checked(batch, tasks, f"batch {index}")
-                predictions = model(batch["image"].to(place))
-                present = [name for name in tasks if name in batch and valid_pixels(batch[name]).any()]
-                check_predictions(predictions, batch, tasks, present)
+                predictions = losses.answers(model(batch["image"].to(place)))
+                present = [name for name in tasks if name in batch and losses.valid_pixels(batch[name]).any()]
+                losses.check_predictions(predictions, batch, tasks, present)
                 for name in present:
                     if not predictions[name].isfinite().all():
                         raise CourseError(f"batch {index}: the model's {name!r} is not finite: train it with lower lr")
@@ -68,6 +63,8 @@ def checked(batch: Batch, tasks: Tasks, where: str) -> dict[str, Tensor]:
         raise CourseError(f"{where}: expected is a dict with 'image', float32 (B, 3, H, W) in [0, 1], not {kind}")
     wanted = {name: batch[name] for name in ("image", *tasks) if name in batch}
     for name in list(wanted)[1:]:  # without the image
+        if not isinstance(batch[name], Tensor):
+            raise CourseError(f"{where}: the target of {name!r} is a {type(batch[name]).__name__} and no tensor")
         tasks[name].check(batch[name], where)
         image, target = tuple(images.shape), tuple(batch[name].shape)
         if image[0] != target[0] or image[-2:] != target[-2:]:
@@ -78,7 +75,7 @@ def checked(batch: Batch, tasks: Tasks, where: str) -> dict[str, Tensor]:
 
 def refuse_empty(tasks: Tasks, seen: Iterable[str]) -> None:
     """Raise CourseError for a task that no process has seen a valid pixel of."""
-    counts = total(torch.tensor([float(name in seen) for name in tasks])).tolist()
+    counts = distributed.total(torch.tensor([float(name in seen) for name in tasks])).tolist()
     if empty := [name for name, count in zip(tasks, counts) if not count]:
         raise CourseError(f"no picture of this data has a valid pixel for the task {empty[0]!r}: leave the task out")
 
@@ -107,11 +104,11 @@ def predict(model: nn.Module, tasks: Tasks, image: Tensor, size: int | None = No
     rows, columns = (height, width) if size is None else fitted_size(height, width, size, augment=False)
     fitted = joint_transform(size)(tv_tensors.Image(image)).as_subclass(Tensor)[None]
     was_training, answers = model.training, {}
-    predictions = model.eval()(fitted.to(next(model.parameters()).device))
+    predictions = losses.answers(model.eval()(fitted.to(next(model.parameters()).device)))
     model.train(was_training)
     for name, task in tasks.items():
         if not predictions[name].isfinite().all():
             raise CourseError(f"the model's {name!r} is not finite: train it with lower lr")
-        seen = predictions[name][..., :rows, :columns].float().cpu()  # without the padding
+        seen = predictions[name][..., :rows, :columns].cpu()  # without the padding
         answers[name] = task.decode(resize(seen, (height, width)))[0]
     return answers

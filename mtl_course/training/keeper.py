@@ -7,12 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
-from mtl_course.distributed import is_main
-from mtl_course.errors import CourseError
-from mtl_course.files import write_whole
+from mtl_course.distributed import gather, is_main
+from mtl_course.errors import CourseError, Damaged, MissingFile
+from mtl_course.files import told, write_whole
 from mtl_course.models.storage import load, save
 from mtl_course.tasks import Tasks
 
@@ -35,14 +35,14 @@ class Keeper:
         self.model, self.tasks = model, tasks
         self.folder = Path(folder) if folder is not None else None
         first = next(iter(tasks.values()))
-        self.monitor = monitor or f"{first.name}.{first.score}"
+        usual = f"{first.name}.{first.score}"
+        self.monitor = monitor or usual
         name, _, metric = self.monitor.partition(".")
         if name not in tasks or metric not in tasks[name].metric().score_names:
-            example = f"{first.name}.{first.score}"
-            raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {example}")
+            raise CourseError(f"cannot monitor {self.monitor!r}: name a task and its metric, such as {usual}")
         self.sign = -1 if metric in LOWER_IS_BETTER else 1
         self.history: list[Row] = []
-        self.best_score, self.best_epoch, self.best = -torch.inf, 0, None
+        self.best_score, self.best_epoch, self.best = -math.inf, 0, None
 
     def keep(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch; without validation scores the newest epoch is the best."""
@@ -56,8 +56,8 @@ class Keeper:
 
     def _add(self, row: Mapping[str, float]) -> bool:
         self.history.append(dict(row))
-        score = self.sign * row.get(self.monitor, self.sign * torch.inf)
-        score = -torch.inf if math.isnan(score) else score
+        score = self.sign * row.get(self.monitor, self.sign * math.inf)
+        score = -math.inf if math.isnan(score) else score
         if is_best := score >= self.best_score:
             self.best_score, self.best_epoch = score, len(self.history)
         return is_best
@@ -67,12 +67,25 @@ class Keeper:
         return patience is not None and len(self.history) - self.best_epoch >= patience
 
     def recall(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Stand where a run of this history stood; the best weights come from the folder."""
+        """Stand where a run of this history stood; the best weights come from the folder.
+
+        Where they are lost, those of now stand for the best, and this is said.
+        """
         for row in history:
             self._add(row)
         if history:
-            now = weights_of(self.model)
-            load(self.folder / "best.safetensors", self.model)
+            now, best, lost = weights_of(self.model), self.folder / "best.safetensors", ""
+            try:
+                load(best, self.model)
+            except (Damaged, MissingFile) as error:
+                lost = str(error).rpartition(": ")[0]
+            if lost := max(gather(lost)):
+                self.model.load_state_dict(now)
+                self.best_score = -math.inf
+                self._add(self.history.pop())
+                if is_main():
+                    save(best, self.model, self.tasks)
+                    tqdm.write(f"{lost}: in its place are the newest weights, until an epoch is better than they")
             self.best = weights_of(self.model)
             self.model.load_state_dict(now)
 
@@ -102,6 +115,6 @@ def write_events(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return
-    with SummaryWriter(folder / "tensorboard") as writer:
+    with told(folder / "tensorboard"), SummaryWriter(folder / "tensorboard") as writer:
         for name, value in history[-1].items():
             writer.add_scalar(name, value, len(history))

@@ -1,36 +1,32 @@
 """The loop: minimise L(θ) = Σ αᵢ Lᵢ(θᵢ) + Ω(θ) step by step, keep the best, and go on after an interruption."""
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from mtl_course import __version__
 from mtl_course.balancing import Rule
+from mtl_course.datasets.loading import workers_told
 from mtl_course.distributed import is_main, world
 from mtl_course.errors import CourseError
+from mtl_course.files import owned
 from mtl_course.tasks import Batch, Tasks
 from mtl_course.training.descent import Descent, Rates
 from mtl_course.training.device import Device, choose_device, placed
 from mtl_course.training.keeper import Keeper, Row
 from mtl_course.training.objective import Objective, Omega
-from mtl_course.training.state import signals_noted
 from mtl_course.training.trainer import Trainer
 
 
-def fit(
-    model: nn.Module, tasks: Tasks, train_loader: DataLoader, val_loader: DataLoader | None = None, *, epochs: int = 10,
-    lr: Rates = 3e-3, weight_decay: float = 1e-4, rule: str | Rule = "equal", wrt: str = "parameters",
-    weights: Mapping[str, float] | None = None, omega: Omega | None = None, clip: float | None = None,
-    mean_weights: float = 0.0, augment: Callable[[Batch], Batch] | None = None,
-    device: Device = "auto", precision: str = "fp32", compile: bool = False,
-    monitor: str | None = None, patience: int | None = None,
-    checkpoint: str | Path | None = None, resume: bool = False, progress: bool = True,
-) -> list[Row]:  # fmt: skip
+def fit(model: nn.Module, tasks: Tasks, train_loader: DataLoader, val_loader: DataLoader | None = None, *,
+        epochs: int = 10, lr: Rates = 3e-3, weight_decay: float = 1e-4, rule: str | Rule = "equal",
+        wrt: str = "parameters", weights: Mapping[str, float] | None = None, omega: Omega | None = None,
+        clip: float | None = None, mean_weights: float = 0.0, augment: Callable[[Batch], Batch] | None = None,
+        device: Device = "auto", precision: str = "fp32", compile: bool = False, monitor: str | None = None,
+        patience: int | None = None, checkpoint: str | Path | None = None, resume: bool = False,
+        progress: bool = True) -> list[Row]:  # fmt: skip
     """Minimise L(θ) = Σ αᵢ Lᵢ + Ω(θ) by AdamW under a one-cycle learning rate.
 
     After each epoch the model is scored on `val_loader`. At the end, and after an interrupt too, it holds the weights
@@ -62,9 +58,12 @@ def fit(
         compile: let torch.compile make the parts of the model faster, where steps are many.
         monitor: "task.metric" that says which epoch is best; default the first task's own score.
         patience: stop after so many epochs without a better one.
-        checkpoint: a folder for best.safetensors, last.safetensors, history.csv, history.json and state.pt.
-        resume: go on from state.pt there, on a CPU bit for bit with as many workers and threads, if these draw from
-            the loader's or torch's generator and are not persistent. It is written after each epoch, every five
+        checkpoint: a folder for best.safetensors, last.safetensors, history.csv, history.json, state.pt and the state
+            before it, state.previous.pt. While this runs, no other run may have the folder. Without `resume` what an
+            older run left there is overwritten.
+        resume: go on from state.pt there, or where it is damaged or missing, from the state before it; on a CPU bit for
+            bit with as many workers and threads, if these draw from the loader's or torch's generator and are not
+            persistent. It is written after each epoch, every five
             minutes, and on Ctrl-C and SIGTERM. Model, rule and rates are compared with the state; the losses and Ω by
             their names; `augment` and the data are not: give the same.
         progress: show a bar.
@@ -77,11 +76,12 @@ def fit(
     Raises:
         CourseError: on an unknown name, a target that does not fit its task, a task without a valid pixel in an epoch,
             a loss or gradient that is not finite (no step was taken then), a rule that is defined
-            at no step, a state of another run.
+            at no step, a state of another run, a folder in use, a loader's worker that died or hangs.
         Interrupted: after Ctrl-C or SIGTERM.
     """
-    if not (batches := len(train_loader)) or epochs < 1:
-        raise CourseError(f"fit needs epochs >= 1 and a batch of data, and got {epochs} epochs and {batches} batches")
+    if not (batches := len(train_loader)) or epochs < 1 or patience is not None and patience < 1:
+        found = f"{epochs} epochs and {batches} batches, patience {patience}"
+        raise CourseError(f"fit needs epochs >= 1, patience >= 1 or None, and a batch of data, and got {found}")
     # NumPy's numbers would be code in a state, and be refused there.
     lr = {name: float(rate) for name, rate in lr.items()} if isinstance(lr, Mapping) else float(lr)
     epochs, weight_decay, clip = int(epochs), float(weight_decay), None if clip is None else float(clip)
@@ -93,37 +93,27 @@ def fit(
     descent = Descent(model, objective.rule, lr, weight_decay, epochs * batches, clip, mean_weights)
     keeper = Keeper(descent.scored, tasks, monitor, checkpoint)
     placed(model, place, compile)
-    run = described(model, tasks, objective) | {
-        "epochs": epochs, "batches an epoch": batches, "lr": lr, "weight_decay": weight_decay, "clip": clip,
-        "mean_weights": float(mean_weights), "precision": precision, "monitor": keeper.monitor,
-        "processes": world(), "scored": val_loader is not None,
-    }  # fmt: skip
+    run = described(model, tasks, objective) | {"epochs": epochs, "batches an epoch": batches, "lr": lr, "clip": clip}
+    run |= {"weight_decay": weight_decay, "mean_weights": float(mean_weights), "precision": precision,
+            "monitor": keeper.monitor, "processes": world(), "scored": val_loader is not None,
+            "pictures": getattr(train_loader.dataset, "names", None)}  # fmt: skip
     trainer = Trainer(model, objective, descent, keeper, train_loader, val_loader, place, augment, run)
-    if resume:
-        trainer.resume()
-    silent, done = not (progress and is_main()), len(keeper.history) * batches + trainer.at["batches"]
-    with tqdm(total=epochs * batches, initial=done, disable=silent, unit="batch", mininterval=0.5) as bar:
-        try:
-            with signals_noted() as trainer.signals:
-                while len(keeper.history) < epochs and not keeper.is_over(patience):
-                    row = trainer.epoch(bar)
-                    bar.set_postfix_str(f"{keeper.monitor} {row.get(keeper.monitor, math.nan):.3f}", refresh=False)
-                trainer.look()  # a signal while the last epoch was scored
-        finally:
-            keeper.restore(model)
+    with owned(keeper.folder if is_main() else None), workers_told():
+        if resume:
+            trainer.resume()
+        trainer.train(epochs, patience, silent=not (progress and is_main()))
     return keeper.history
 
 
-def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict[str, Any]:
+def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict:
     """What a state must fit: the version, the names and shapes of all that it fills, and what is minimised, by name."""
     rule = objective.rule
     options = getattr(rule, "keywords", None) or {name: x for name, x in vars(rule).items() if isinstance(x, float)}
-    return {
-        "version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
-        "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
-        "tasks": [[task.name, task.kind, list(task.classes), _name(task.loss)] for task in tasks.values()],
-        "rule": _name(rule), "options of the rule": options, "omega": _name(objective.omega), "wrt": objective.wrt,
-    }  # fmt: skip
+    return {"version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
+            "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
+            "tasks": [[task.name, task.kind, list(task.classes), _name(task.loss)] for task in tasks.values()],
+            "rule": _name(rule), "options of the rule": options, "omega": _name(objective.omega),
+            "wrt": objective.wrt}  # fmt: skip
 
 
 def _name(function: object) -> str:

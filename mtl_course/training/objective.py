@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl_course.balancing import LossRule, Rule, RuleNotDefined, fixed, make, multitask_backward, reads_of
-from mtl_course.distributed import gather
+from mtl_course import distributed, losses
+from mtl_course.balancing import LossRule, Rule, fixed, make, multitask_backward, reads_of
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.losses import losses
 from mtl_course.tasks import Batch, Tasks
 
 Omega = Callable[[nn.Module], Tensor]
@@ -21,10 +19,8 @@ WRT = ("parameters", "representation")
 class Objective:
     """The losses of a batch and their combined gradient; see `fit` for the arguments."""
 
-    def __init__(
-        self, tasks: Tasks, rule: str | Rule = "equal", weights: Mapping[str, float] | None = None,
-        omega: Omega | None = None, precision: str = "fp32", wrt: str = "parameters",
-    ):  # fmt: skip
+    def __init__(self, tasks: Tasks, rule: str | Rule = "equal", weights: Mapping[str, float] | None = None,
+                 omega: Omega | None = None, precision: str = "fp32", wrt: str = "parameters"):  # fmt: skip
         refuse_unknown("task", weights or {}, tasks)
         refuse_unknown("precision", [precision], PRECISIONS)
         refuse_unknown("wrt", [wrt], WRT)
@@ -32,12 +28,9 @@ class Objective:
             raise CourseError(f"fixed weights are a rule of their own: give weights or the rule {rule!r}, not both")
         self.tasks, self.omega, self.dtype, self.wrt = tasks, omega, PRECISIONS[precision], wrt
         self.scaler: torch.amp.GradScaler | None = None
-        try:
-            self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
-            if weights:
-                self.rule = fixed([weights.get(name, 1.0) for name in tasks])
-        except ValueError as error:
-            raise CourseError(str(error)) from error
+        self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
+        if weights:
+            self.rule = fixed([weights.get(name, 1.0) for name in tasks])
 
     def prepare(self, model: nn.Module, place: torch.device) -> None:
         """Refuse a model that the rule cannot work on; in float16 also make the scaler of the gradients."""
@@ -56,7 +49,7 @@ class Objective:
         images = batch["image"]
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             predictions = model(images)
-        return losses({name: p.float() for name, p in predictions.items()}, batch, self.tasks)
+        return losses.losses(losses.answers(predictions), batch, self.tasks)
 
     def backward(self, model: nn.Module, terms: Mapping[str, Tensor]) -> Tensor:
         """Put d = Σ αᵢ gᵢ + ∇Ω into `.grad`; Ω is added after the rule and never balanced.
@@ -68,12 +61,7 @@ class Objective:
             RuleNotDefined: where the rule gives no α.
             CourseError: if the model does not fit the rule.
         """
-        try:
-            alpha = multitask_backward(terms, model, self.rule, self.wrt, self.scaler, list(self.tasks))
-        except RuleNotDefined:
-            raise
-        except ValueError as error:
-            raise CourseError(str(error)) from error
+        alpha = multitask_backward(terms, model, self.rule, self.wrt, self.scaler, list(self.tasks))
         ties = [self.omega(model)] if self.omega else []
         ties += [model.omega()] if hasattr(model, "omega") else []
         for tie in ties if terms else []:
@@ -111,25 +99,13 @@ class Objective:
         for name, loss in terms.items():
             found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
             blamed += [] if all(g.isfinite().all() for g in found if g is not None) else [name]
-        blamed = [name for name in terms if any(name in found for found in gather(blamed))]
+        blamed = [name for name in terms if any(name in found for found in distributed.gather(blamed))]
         if self.scaler and not blamed:
             return  # the scale was too high
         values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
         raise CourseError(f"{where}: the gradient of {' and '.join(blamed) or 'Ω or the sum'} is not finite, though "
                           f"the losses are ({values}); no step was taken: lower lr, or look at "
                           "this batch")  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the rule has learned, and the scale of float16."""
-        rule = self.rule.state_dict() if isinstance(self.rule, LossRule) else {}
-        return {"rule": rule, "scaler": self.scaler.state_dict() if self.scaler else {}}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Stand where `state_dict` stood."""
-        if isinstance(self.rule, LossRule):
-            self.rule.load_state_dict(state["rule"])
-        if self.scaler:
-            self.scaler.load_state_dict(state["scaler"])
 
 
 @contextmanager

@@ -11,14 +11,14 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import numpy as np
 import torch
 
-from mtl_course.errors import CourseError, MissingFile
+from mtl_course.errors import CourseError, Damaged, MissingFile
 from mtl_course.files import write_whole
+
+STATE, BEFORE = "state.pt", "state.previous.pt"
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,15 +28,36 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(text)
         self.signal = signal
 
+    _render_traceback_ = CourseError._render_traceback_
 
-def write_state(path: str | Path, state: Mapping[str, Any]) -> Path:
-    """Write tensors and plain values, whole or not at all."""
+
+def write_state(path: str | Path, state: Mapping, before: Path | None = None) -> Path:
+    """Write tensors and plain values, whole or not at all; the older file gets the name `before`."""
     body = io.BytesIO()
     torch.save(dict(state), body)
-    return write_whole(path, hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n" + body.getbuffer())
+    return write_whole(path, hashlib.sha256(body.getbuffer()).hexdigest().encode() + b"\n" + body.getbuffer(), before)
 
 
-def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
+def newest_state(folder: Path, run: Mapping) -> tuple[dict, str]:
+    """The newest state in a folder that is whole, and why it is not the newest of all ("" if it is).
+
+    Raises:
+        CourseError: if there is none, both are damaged, or it is of another run.
+    """
+    try:
+        return read_state(folder / STATE, run), ""
+    except (Damaged, MissingFile) as error:
+        if not (folder / BEFORE).is_file():
+            raise
+        why = str(error).rpartition(": ")[0]
+    try:
+        return read_state(folder / BEFORE, run), f"{why}: going on from the state before it, {BEFORE}"
+    except Damaged as error:
+        mend = "move the folder away and start anew; its checkpoints may still be good"
+        raise Damaged(f"{folder}: neither {STATE} nor {BEFORE} is whole: {mend}") from error
+
+
+def read_state(path: Path, run: Mapping) -> dict:
     """What `write_state` wrote, on the CPU.
 
     Args:
@@ -48,41 +69,40 @@ def read_state(path: Path, run: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not path.is_file():
         raise MissingFile(f"there is no {path} to go on from: start without resume")
-    digest, _, body = path.read_bytes().partition(b"\n")
+    try:
+        digest, _, body = path.read_bytes().partition(b"\n")
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror}): move the folder away and start anew") from error
     if digest.decode("latin1") != hashlib.sha256(body).hexdigest():
-        raise CourseError(f"{path} is damaged (its SHA-256 does not fit): move the folder away and start anew")
+        raise Damaged(f"{path} is damaged (its SHA-256 does not fit): move the folder away and start anew")
     try:
         state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-        before = state["run"]
-    except (UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+        before = dict(state["run"])
+    except Exception as error:  # anything: the bytes are not ours
         raise CourseError(f"{path} is no state of a run of mtl_course: start without resume") from error
-    for name in run:
-        if before.get(name) != run[name]:
-            was, now = before.get(name), run[name]
-            raise CourseError(
-                f"{path} is of another run: its {name} is {was!s:.90}, and here it is {now!s:.90}: use another folder"
-            )
+    for name, now in run.items():
+        if (was := before.get(name)) != now:
+            if isinstance(was, list) and isinstance(now, list):  # the first item that differs
+                was, now = next((pair for pair in zip(was, now) if pair[0] != pair[1]), (len(was), len(now)))
+            other = f"its {name} is {was!s:.90}, and here it is {now!s:.90}"
+            raise CourseError(f"{path} is of another run: {other}: use another folder")
     return state
 
 
-def random_states(loader: Iterable) -> dict[str, Any]:
+def random_states(loader: Iterable) -> dict:
     """Where all random draws of this process stand; those of a loader too, if it has a generator of its own."""
     kind, keys, *rest = np.random.get_state()
     own = _generator(loader)
-    return {
-        "python": random.getstate(),
-        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "loader": None if own is None else own.get_state(),
-    }
+    return {"python": random.getstate(), "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), *rest],
+            "torch": torch.get_rng_state(), "loader": None if own is None else own.get_state(),
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}  # fmt: skip
 
 
 def _generator(loader: Iterable) -> torch.Generator | None:
     return getattr(loader, "generator", None) or getattr(getattr(loader, "sampler", None), "generator", None)
 
 
-def set_random_states(states: Mapping[str, Any], loader: Iterable) -> None:
+def set_random_states(states: Mapping, loader: Iterable) -> None:
     """Go on drawing from there."""
     kind, keys, *rest = states["numpy"]
     random.setstate(states["python"])
@@ -101,15 +121,13 @@ def signals_noted() -> Iterator[list[int]]:
     Outside the main thread, where Python tells no signals, nothing changes.
     """
     noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield noted
-        return
 
     def note(number: int, _: object) -> None:
         noted.append(number)
         signal.signal(number, usual[number])
 
-    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    is_main = threading.current_thread() is threading.main_thread()
+    usual = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM) if is_main}
     try:
         yield noted
     finally:

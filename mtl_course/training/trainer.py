@@ -1,18 +1,16 @@
 """A run step by step: epochs, steps, what is written down of them, and the state to go on from."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from time import monotonic, perf_counter
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mtl_course import distributed
 from mtl_course.balancing import RuleNotDefined
+from mtl_course.datasets.loading import pictures
 from mtl_course.errors import CourseError
 from mtl_course.tasks import Batch
 from mtl_course.training import state
@@ -21,11 +19,9 @@ from mtl_course.training.evaluation import checked, evaluate, refuse_empty
 from mtl_course.training.keeper import Keeper, Row
 from mtl_course.training.objective import Objective
 
-STATE = "state.pt"
 SAVE_EVERY = 300.0  # seconds between two states within an epoch
 
 
-@dataclass
 class Trainer:
     """What `fit` drives; see there for the arguments.
 
@@ -37,68 +33,82 @@ class Trainer:
         run: what this run is; a state of another one does not fit.
     """
 
-    model: nn.Module
-    objective: Objective
-    descent: Descent
-    keeper: Keeper
-    loader: DataLoader
-    val_loader: DataLoader | None
-    place: torch.device
-    augment: Callable[[Batch], Batch] | None
-    run: dict[str, Any]
-
-    def __post_init__(self):
-        self.tasks, self.signals, self.saved_at = self.objective.tasks, [], time.monotonic()
-        self.now: dict[str, Any] | None = None  # random states to go on with after a resume
-        distributed.same(self.model)
+    def __init__(self, model: torch.nn.Module, objective: Objective, descent: Descent, keeper: Keeper,
+                 loader: DataLoader, val_loader: DataLoader | None, place: torch.device,
+                 augment: Callable[[Batch], Batch] | None, run: dict):  # fmt: skip
+        self.model, self.objective, self.descent, self.keeper = model, objective, descent, keeper
+        self.loader, self.val_loader, self.place, self.augment, self.run = loader, val_loader, place, augment, run
+        self.tasks, self.signals, self.saved_at = objective.tasks, [], monotonic()
+        self.now: dict | None = None  # random states to go on with after a resume
+        # All that moves, the parameters too; between two steps, so `.grad` is not in it.
+        parts = {"model": model, "rule": objective.rule, "scaler": objective.scaler}
+        parts |= {name: getattr(descent, name) for name in ("optimizer", "schedule", "mean")}
+        self.moving = {name: part for name, part in parts.items() if hasattr(part, "state_dict")}
+        distributed.same(model)
         self.begin()
 
     def begin(self) -> None:
         """Stand before the first batch of an epoch."""
         seen = {f"{what}/{name}": [] for what in ("loss", "alpha") for name in self.tasks}
-        self.scoring: dict[str, Any] | None = None  # random states before the model is scored, which draws too
+        self.scoring: dict | None = None  # random states before the model is scored, which draws too
         # Skipped steps, and why; undefined are those of them where the rule was not defined.
         self.at = {"batches": 0, "random": None, "seen": seen, "skipped": [], "undefined": 0}
+        self.at["lr"] = self.descent.schedule.get_last_lr()[0]
 
-    def epoch(self, bar: tqdm) -> Row:
+    def train(self, epochs: int, patience: int | None, silent: bool) -> None:
+        """The epochs that are left; after them, and after an interrupt too, the model holds the best weights."""
+        total, done = (n * len(self.loader) for n in (epochs, len(self.keeper.history)))
+        bar = tqdm(total=total, initial=done + self.at["batches"], disable=silent, unit="batch", mininterval=0.5)
+        try:
+            with bar, state.signals_noted() as self.signals:
+                while len(self.keeper.history) < epochs and not self.keeper.is_over(patience):
+                    self.epoch(bar)
+                self.look()  # a signal while the last epoch was scored
+        finally:
+            self.keeper.restore(self.model)
+
+    def epoch(self, bar: tqdm) -> None:
         """What is left of an epoch: its batches, the scores, and what is kept of it."""
-        began, waited, number = time.perf_counter(), 0.0, len(self.keeper.history) + 1
+        began, waited, number = perf_counter(), 0.0, len(self.keeper.history) + 1
         self.model.train()
-        batches, asked = self.open(), time.perf_counter()
+        statistics = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        batches, asked = self.open(), perf_counter()
         for batch in batches:
-            waited += time.perf_counter() - asked
+            waited += perf_counter() - asked
             self.at["batches"] += 1
-            for name, value in self.step(batch, f"epoch {number}, batch {self.at['batches']}").items():
+            try:
+                seen = self.step(batch, f"epoch {number}, batch {self.at['batches']}")
+            except CourseError as error:
+                self.model.load_state_dict(statistics, strict=False)  # NaN went through the batch norms
+                raise CourseError(f"{error}{pictures(self.loader, self.at['batches'])}") from error
+            for name, value in seen.items():
                 self.at["seen"][name].append(value)
             bar.update()
             self.look()
-            asked = time.perf_counter()
-        row = {"epoch": number, "lr": self.at["lr"]} | self.means(bar)
-        row["waiting"] = waited / (time.perf_counter() - began)
+            asked = perf_counter()
+        row = {"epoch": number, "lr": self.at["lr"]} | self.means(bar) | {"waiting": waited / (perf_counter() - began)}
         if self.val_loader is not None:
             self.scoring = state.random_states(self.loader)
             distributed.same(self.keeper.model, parameters=False)
             scores = evaluate(self.keeper.model, self.tasks, self.watched(self.val_loader), self.place, progress=False)
             row |= {f"{task}.{metric}": value for task, found in scores.items() for metric, value in found.items()}
         self.objective.after_epoch()
-        row["seconds"] = time.perf_counter() - began
+        row["seconds"] = perf_counter() - began
         self.keeper.keep(row)
         self.begin()
         self.save()
-        return row
+        bar.set_postfix_str(f"{self.keeper.monitor} {row.get(self.keeper.monitor, math.nan):.3f}", refresh=False)
 
     def open(self) -> Iterator[Batch]:
         """The batches of this epoch from where it stands; those that were done are read once more and dropped."""
-        if self.at["random"] is None:
-            self.at |= {"random": state.random_states(self.loader), "lr": self.descent.schedule.get_last_lr()[0]}
-        else:
-            state.set_random_states(self.at["random"], self.loader)
+        self.at["random"] = self.at["random"] or self.now or state.random_states(self.loader)
+        state.set_random_states(self.at["random"], self.loader)
         batches = iter(self.loader)
         for _ in range(self.at["batches"]):
             next(batches)
-        if self.now is not None:
+        if self.now and self.at["batches"]:
             state.set_random_states(self.now | {"loader": None}, self.loader)
-            self.now = None
+        self.now = None
         return batches
 
     def watched(self, batches: Iterable[Batch]) -> Iterator[Batch]:
@@ -149,30 +159,34 @@ class Trainer:
 
     def save(self) -> None:
         """Write the state, if the run has a folder."""
-        self.saved_at = time.monotonic()
+        self.saved_at = monotonic()
         if self.keeper.folder is None:
             return
         seen = {name: torch.stack(values).cpu() if values else None for name, values in self.at["seen"].items()}
         now = self.scoring or state.random_states(self.loader)
         stands = distributed.gather({"at": self.at | {"seen": seen}, "now": now})
         if distributed.is_main():
-            moving = {"descent": self.descent.state_dict(), "objective": self.objective.state_dict()}
-            kept = {"history": self.keeper.history, "threads": torch.get_num_threads()}
-            state.write_state(self.keeper.folder / STATE, {"run": self.run, "stands": stands} | moving | kept)
+            content = {"run": self.run, "stands": stands, "history": self.keeper.history}
+            content |= {"descent": {name: part.state_dict() for name, part in self.moving.items()}}
+            content["threads"] = torch.get_num_threads()
+            state.write_state(self.keeper.folder / state.STATE, content, self.keeper.folder / state.BEFORE)
 
     def resume(self) -> None:
-        """Stand where the state in the folder stood."""
-        found = state.read_state(self.keeper.folder / STATE, self.run)
-        self.descent.load_state_dict(found["descent"])
-        self.objective.load_state_dict(found["objective"])
-        self.keeper.recall(found["history"])
-        self.at, self.now = found["stands"][distributed.rank()].values()
-        for name, values in self.at["seen"].items():  # the losses are where the model is, α is on the CPU
-            place = self.place if name.startswith("loss/") else "cpu"
-            self.at["seen"][name] = [] if values is None else list(values.to(place).unbind())
-        if self.at["random"] is None:  # between two epochs
-            state.set_random_states(self.now, self.loader)
-            self.now = None
+        """Stand where the newest state in the folder that is whole stood."""
+        found, why = state.newest_state(self.keeper.folder, self.run)
+        if why and distributed.is_main():
+            tqdm.write(why)
+            (self.keeper.folder / state.STATE).unlink(missing_ok=True)  # only a good one is kept beside the next
+        try:
+            for name, part in self.moving.items():
+                part.load_state_dict(found["descent"][name])
+            self.keeper.recall(found["history"])
+            self.at, self.now = found["stands"][distributed.rank()].values()
+            for name, values in self.at["seen"].items():  # the losses are where the model is, α is on the CPU
+                place = self.place if name.startswith("loss/") else "cpu"
+                self.at["seen"][name] = [] if values is None else list(values.to(place).unbind())
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            raise CourseError(f"{self.keeper.folder}: the state there is no state of this run: start anew") from error
         if found["threads"] != torch.get_num_threads():
             tqdm.write(f"this run had {found['threads']} threads and now has {torch.get_num_threads()}: sums are "
                        "rounded in another order, so the weights will differ in their last digits")  # fmt: skip
@@ -183,14 +197,13 @@ class Trainer:
         Raises:
             Interrupted: after a signal.
         """
-        signal, due = max(self.signals, default=0), time.monotonic() - self.saved_at > SAVE_EVERY
-        if distributed.world() > 1:
-            signal, due = map(max, zip(*distributed.gather((signal, due))))
+        signal, due = max(self.signals, default=0), monotonic() - self.saved_at > SAVE_EVERY
+        signal, due = map(max, zip(*distributed.gather((signal, due))))
         if signal or due:
             self.save()
         if signal:
             where = f"epoch {len(self.keeper.history) + 1}, batch {self.at['batches']}"
             kept = "without a checkpoint nothing was saved"
-            if self.keeper.folder:
-                kept = f"the state is in {self.keeper.folder}: go on with resume"
+            if folder := self.keeper.folder:
+                kept = f"the state is in {folder}: go on with resume"
             raise state.Interrupted(f"stopped after {where}; {kept}", signal)

@@ -8,19 +8,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import anywidget
 import numpy as np
 import torch
 import traitlets
-from numpy import ndarray as Array
 from PIL import Image
 from torch import Tensor
 
 from mtl_course.errors import CourseError
 from mtl_course.files import write_whole
 from mtl_course.tasks import IGNORE_COLOR, PALETTE
+
+Array = np.ndarray
+
+# The one script in a static fallback.
+SLIDE = "const box=this.previousElementSibling;box.scrollLeft=box.children[this.value].offsetLeft-box.offsetLeft"
 
 
 def source(name: str) -> str:
@@ -41,11 +44,11 @@ class Viewer(anywidget.AnyWidget):
     """
 
     _css = source("viewer.css")
-    samples: Sequence[dict[str, Any]] = ()  # all pictures, where `data` holds those that come with the viewer
+    samples: Sequence[dict] = ()  # all pictures, where `data` holds those that come with the viewer
     data = traitlets.Dict().tag(sync=True)  # what is drawn, as numbers, texts and bytes; never changes
     settings = traitlets.Dict().tag(sync=True)  # where the controls stand; the browser writes it too
 
-    def _repr_mimebundle_(self, **options: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _repr_mimebundle_(self, **options: object) -> tuple[dict, dict]:
         """The live viewer; and, for GitHub, the site, an exported page or a notebook without trust, its pictures."""
         data, metadata = super()._repr_mimebundle_(**options)
         frames = self.frames()
@@ -71,7 +74,7 @@ def _text(content: str | bytes) -> str:
     return base64.b64encode(content.encode() if isinstance(content, str) else content).decode()
 
 
-def fallback(frames: Sequence[tuple[Array, str]], look: Mapping[str, Any]) -> str:
+def fallback(frames: Sequence[tuple[Array, str]], look: Mapping) -> str:
     """Pictures side by side in a box that scrolls, with a native slider where scripts run.
 
     Args:
@@ -85,8 +88,7 @@ def fallback(frames: Sequence[tuple[Array, str]], look: Mapping[str, Any]) -> st
     key = "".join(f'<span style="{stroke.format(color)}">{name}</span> ' for color, name in names)
     sources = [(f"data:image/png;base64,{_png(picture)}", html.escape(alt)) for picture, alt in frames]
     images = "".join(f'<img alt="{alt}" src="{source}" style="{style}">' for source, alt in sources)
-    slide = "const box=this.previousElementSibling;box.scrollLeft=box.children[this.value].offsetLeft-box.offsetLeft"
-    slider = f'<input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="picture" oninput="{slide}">'
+    slider = f'<input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="picture" oninput="{SLIDE}">'
     return (
         '<figure class="mtl-fallback"><div style="display:flex;gap:8px;overflow-x:auto;scroll-snap-type:x mandatory" '
         f'tabindex="0" role="group" aria-label="pictures">{images}</div>{slider if len(frames) > 1 else ""}'
@@ -107,7 +109,7 @@ def _png(picture: Array) -> str:
     return _text(out.getvalue())
 
 
-def look(classes: Sequence[str]) -> dict[str, Any]:
+def look(classes: Sequence[str]) -> dict:
     """Names and colours of classes, as the browser needs them."""
     colors = [PALETTE[k % len(PALETTE)] for k in range(len(classes))]
     return {"classes": [*map(str, classes)], "colors": colors, "ignoreColor": IGNORE_COLOR}

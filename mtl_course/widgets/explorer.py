@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
-from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 import traitlets
-from numpy import ndarray as Array
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, module, numbers, pixels, strip
+from mtl_course.widgets.base import Array, Viewer, class_ids, look, module, numbers, pixels, strip
 
 MASKS = ("truth", "prediction", "second")
 Pictures = Sequence[Tensor | Array] | Tensor | Array  # N of one or of several sizes
@@ -43,20 +40,10 @@ class MaskExplorer(Viewer):
     at_first = 16_000_000  # bytes that come with the viewer; the browser asks for the others, picture by picture
     drawings = traitlets.Dict().tag(sync=True)  # bytes by number of the picture, as the browser sends them
 
-    def __init__(
-        self,
-        images: Pictures,
-        truth: Pictures | None = None,
-        prediction: Pictures | None = None,
-        probabilities: Pictures | None = None,
-        *,
-        classes: Sequence[str],
-        second: Pictures | None = None,
-        names: Sequence[str] | None = None,
-        models: Sequence[str] = ("prediction", "second model"),
-        title: str = "Pictures and their masks",
-        **settings: Any,
-    ):
+    def __init__(self, images: Pictures, truth: Pictures | None = None, prediction: Pictures | None = None,
+                 probabilities: Pictures | None = None, *, classes: Sequence[str], second: Pictures | None = None,
+                 names: Sequence[str] | None = None, models: Sequence[str] = ("prediction", "second model"),
+                 title: str = "Pictures and their masks", **settings: object):  # fmt: skip
         if not 1 <= len(classes) <= 255 or not len(images):
             raise CourseError(f"expected are a picture or more and 1 to 255 classes, not {len(images)}, {len(classes)}")
         parts = {"truth": truth, "prediction": prediction, "probabilities": probabilities, "second": second}
@@ -86,7 +73,7 @@ class MaskExplorer(Viewer):
         drawn = self.drawings.get(str(sample), b"\xff" * (one["width"] * one["height"]))
         return np.frombuffer(bytes(drawn), np.uint8).reshape(one["height"], one["width"]).copy()
 
-    def painted(self, **settings: Any) -> Array:
+    def painted(self, **settings: object) -> Array:
         """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
         now = replace(render.Settings(**self.settings), **settings)
         image, masks, probabilities = unpacked(self.samples[now.sample])
@@ -95,19 +82,17 @@ class MaskExplorer(Viewer):
 
     def frames(self) -> list[tuple[Array, str]]:
         """The first pictures, each beside its masks."""
-        told = {"truth": "the truth", "prediction": self.data["names"][0], "second": self.data["names"][1]}
-        frames = []
-        now, colors = replace(render.Settings(**self.settings), right=None), self.data["look"]["colors"]
-        for one in self.samples[:4]:
-            image, masks, probabilities = unpacked(one)
-            views = ["picture", *masks]
-            parts = [render.paint(image, masks, replace(now, left=view), probabilities, colors) for view in views]
-            seen = ", ".join(["the picture", *[told[view] for view in masks]])
+        (first, second, *_), frames = self.data["names"], []
+        told = {"picture": "the picture", "truth": "the truth", "prediction": first, "second": second}
+        for number, one in enumerate(self.samples[:4]):
+            views = [view for view in told if view == "picture" or view in one["parts"]]
+            parts = [self.painted(sample=number, left=view, right=None) for view in views]
+            seen = ", ".join(told[view] for view in views)
             frames.append((strip(parts), f"{self.data['title']}. {one['name']}: {seen}."))
         return frames
 
 
-def unpacked(sample: dict[str, Any]) -> tuple[Array, dict[str, Array], Array | None]:
+def unpacked(sample: dict) -> tuple[Array, dict[str, Array], Array | None]:
     """Picture, masks and probabilities of a sample as it is sent."""
     shape = (sample["height"], sample["width"])
     parts = {name: np.frombuffer(part, np.uint8) for name, part in sample["parts"].items()}
@@ -117,7 +102,7 @@ def unpacked(sample: dict[str, Any]) -> tuple[Array, dict[str, Array], Array | N
     return parts["image"].reshape(*shape, 3), masks, probabilities
 
 
-def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict, name: object) -> dict[str, Any]:
+def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict, name: object) -> dict:
     """One picture with what is known of it, checked, as it is sent: name, height, width, and bytes by part.
 
     Args:
@@ -140,14 +125,14 @@ def pack(number: int, image: Tensor | Array, classes: Sequence[str], given: dict
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"{where} should lie in [0, 1]: use softmax(1) of the logits")
         given = {"prediction": values.max(0).indices, **given}  # of the first dimension, argmax is six times slower
-        half = F.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
+        half = nn.functional.avg_pool2d(values[None].float(), 2, ceil_mode=True, count_include_pad=False)[0]
         parts["probabilities"] = (half * 255).round().byte().numpy().tobytes()
     for mask in [name for name in MASKS if name in given]:
         parts[mask] = class_ids(given[mask], shape, len(classes), f"{mask} of picture {number}").tobytes()
     return {"name": str(name), "height": shape[0], "width": shape[1], "parts": parts}
 
 
-def _chosen(first: dict[str, Any], classes: Sequence[str], given: dict[str, Any], samples: int) -> render.Settings:
+def _chosen(first: dict, classes: Sequence[str], given: dict, samples: int) -> render.Settings:
     """The settings at first: those given, and what suits the data; CourseError on one that is not possible."""
     refuse_unknown("setting", given, [one.name for one in fields(render.Settings)])
     needs = {name: name for name in MASKS} | {"chosen": "probabilities", "errors": "truth"}

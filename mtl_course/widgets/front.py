@@ -1,13 +1,11 @@
 """FrontExplorer: what two scores cost each other, point by point, from a record or from live runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy import ndarray as Array
 
 from mtl_course.errors import CourseError, refuse_unknown
-from mtl_course.widgets.base import Viewer, module, strip
+from mtl_course.widgets.base import Array, Viewer, module, strip
 
 COLORS, MARKERS = ("#0072b2", "#d55e00", "#009e73", "#8c00ff", "#cc79a7"), "o^sDPX"  # as in js/common.js
 OPTIONAL = {"weights": {}, "x_error": None, "y_error": None, "group": "points", "runs": ()}
@@ -45,18 +43,10 @@ class FrontExplorer(Viewer):
 
     _esm = module("front.js")
 
-    def __init__(
-        self,
-        points: Sequence[Mapping[str, Any]],
-        *,
-        x: str,
-        y: str,
-        better: tuple[str, str] = ("higher", "higher"),
-        pictures: Sequence[Array] | None = None,
-        interval: str = "95 % interval",
-        title: str = "Two scores, and what they cost each other",
-        chosen: int = 0,
-    ):
+    def __init__(self, points: Sequence[Mapping], *, x: str, y: str,
+                 better: tuple[str, str] = ("higher", "higher"), pictures: Sequence[Array] | None = None,
+                 interval: str = "95 % interval", title: str = "Two scores, and what they cost each other",
+                 chosen: int = 0):  # fmt: skip
         if chosen not in range(len(points)):
             raise CourseError(f"chosen is the number of a point, from 0 to {len(points) - 1}, not {chosen!r}")
         if len(better) != 2 or not set(better) <= {"higher", "lower"}:
@@ -79,11 +69,12 @@ class FrontExplorer(Viewer):
         if size[0]:
             for number in dict.fromkeys(best[k] for k in (0, len(best) // 2, -1)):
                 picture = np.frombuffer(points[number]["picture"], np.uint8).reshape(size)
-                frames.append((strip([picture], 256), f"{points[number]['label']}."))
+                told = f"{self.data['title']}. The picture of {points[number]['label']}."
+                frames.append((strip([picture], 256), told))
         return frames
 
 
-def front(points: Sequence[Mapping[str, Any]], higher: Sequence[bool]) -> Array:
+def front(points: Sequence[Mapping], higher: Sequence[bool]) -> Array:
     """Which points no other beats, that is, is at least as good in both scores and better in one; bool (N,).
 
     Args:
@@ -95,7 +86,7 @@ def front(points: Sequence[Mapping[str, Any]], higher: Sequence[bool]) -> Array:
     return ~(as_good & (good[:, None] > good).any(-1)).any(0)
 
 
-def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
+def _point(number: int, one: Mapping) -> dict:
     """A point as it is sent; `share` is that of the first weight."""
     where = f"point {number}"
     for axis in {"x", "y"} & set(one):
@@ -117,7 +108,7 @@ def _point(number: int, one: Mapping[str, Any]) -> dict[str, Any]:
     return point | texts | floats | {"runs": runs.tolist()}
 
 
-def _pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Array] | None) -> dict[str, int]:
+def _pictures(points: Sequence[dict], pictures: Sequence[Array] | None) -> dict[str, int]:
     """Lay the pictures into their points; gives their size, 0 where there are none."""
     if pictures is None:
         return {"height": 0, "width": 0}
@@ -130,7 +121,7 @@ def _pictures(points: Sequence[dict[str, Any]], pictures: Sequence[Array] | None
     return {"height": found[0].shape[0], "width": found[0].shape[1]}
 
 
-def _chart(data: Mapping[str, Any], best: Sequence[int]) -> Array:
+def _chart(data: Mapping, best: Sequence[int]) -> Array:
     """The chart for where no front end loads, uint8 (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -1,18 +1,16 @@
 """AlphaMixer: f(x) = Σ αᵢ gᵢ(x) under sliders, with α a vector, a matrix, or a function of x."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from numpy import ndarray as Array
 from torch import Tensor
 
 from mtl_course import formula
 from mtl_course.errors import CourseError
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import IGNORE_COLOR, PALETTE
-from mtl_course.widgets.base import Viewer, module, numbers, pixels
+from mtl_course.widgets.base import Array, Viewer, module, numbers, pixels
 from mtl_course.widgets.render import rgb
 
 COLORS = (PALETTE[0], PALETTE[1], IGNORE_COLOR)  # no, yes, ignored; as in js/mixer.js
@@ -42,18 +40,9 @@ class AlphaMixer(Viewer):
 
     _esm = module("mixer.js")
 
-    def __init__(
-        self,
-        outputs: Tensor,
-        truth: Tensor,
-        *,
-        labels: Sequence[str],
-        learned: Tensor | None = None,
-        gate: Tensor | None = None,
-        tasks: Mapping[str, str | None] | None = None,
-        images: Tensor | None = None,
-        title: str = "Parts mixed by α",
-    ):
+    def __init__(self, outputs: Tensor, truth: Tensor, *, labels: Sequence[str], learned: Tensor | None = None,
+                 gate: Tensor | None = None, tasks: Mapping[str, str | None] | None = None,
+                 images: Tensor | None = None, title: str = "Parts mixed by α"):  # fmt: skip
         units, shape = dict(tasks or {"f": None}), (len(labels), *np.shape(outputs)[1:])
         self.outputs = _numbers(outputs, shape if len(shape) == 4 else ("N", "B", "H", "W"), "outputs")
         self.gate = None if gate is None else _numbers(gate, shape, "gate")
@@ -114,7 +103,7 @@ def _numbers(values: Tensor | Array, shape: Sequence[int | str], name: str) -> A
     return found.float().numpy().reshape(shape)
 
 
-def _task(name: str, unit: str | None, truth: Array) -> dict[str, Any]:
+def _task(name: str, unit: str | None, truth: Array) -> dict:
     """A task as it is sent; the truth of a mask as bytes 0, 1 and 255."""
     limits = [float(truth.min()), float(max(truth.max(), truth.min() + 1e-3))] if unit is not None else [-3.0, 3.0]
     ids = truth if unit is not None else np.where(truth == IGNORE_INDEX, IGNORE_INDEX, truth > 0).astype(np.uint8)

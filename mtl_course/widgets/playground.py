@@ -1,18 +1,16 @@
 """GradientPlayground: two or three task gradients whose tips can be dragged, and the step of each rule."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 import traitlets
-from numpy import ndarray as Array
 from PIL import Image, ImageDraw
 
 from mtl_course.balancing import GRADIENT_RULES
 from mtl_course.errors import refuse_unknown
 from mtl_course.tasks import PALETTE
-from mtl_course.widgets.base import Viewer, module, numbers
+from mtl_course.widgets.base import Array, Viewer, module, numbers
 
 Gradients = Sequence[Sequence[float]]
 
@@ -34,9 +32,8 @@ class GradientPlayground(Viewer):
     _esm = module("playground.js")
     answers = traitlets.Dict().tag(sync=True)  # of Python: the gradients that were asked for, and α by rule
 
-    def __init__(
-        self, gradients: Gradients = ((1.0, 0.0), (-0.5, 1.0)), rule: str = "equal", title: str = "Gradients and a step"
-    ):
+    def __init__(self, gradients: Gradients = ((1.0, 0.0), (-0.5, 1.0)), rule: str = "equal",
+                 title: str = "Gradients and a step"):  # fmt: skip
         refuse_unknown("rule", [rule], GRADIENT_RULES)
         rows = _rows(gradients).tolist()
         first = {"gradients": rows, "rules": alphas(rows)} if len(rows) > 2 else {}
@@ -45,7 +42,7 @@ class GradientPlayground(Viewer):
         super().__init__(data=data, settings=settings, answers=first)
 
     @traitlets.observe("settings")
-    def _answer(self, change: dict[str, Any]) -> None:
+    def _answer(self, change: dict) -> None:
         asked = change["new"]["gradients"]
         if len(asked) > 2 and self.answers.get("gradients") != asked:
             self.answers = {"gradients": asked, "rules": alphas(asked)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import ndarray as Array
 
+from mtl_course.datasets.targets import boundary
 from mtl_course.losses import IGNORE_INDEX
 from mtl_course.tasks import IGNORE_COLOR, PALETTE
 
@@ -80,13 +81,7 @@ def hatch(pattern: Array) -> Array:
 
 def outline(mask: Array) -> Array:
     """Pixels whose left, right, upper or lower neighbour has another value, bool (H, W)."""
-    edge = np.zeros(mask.shape, bool)
-    down, across = mask[1:] != mask[:-1], mask[:, 1:] != mask[:, :-1]
-    edge[1:] |= down
-    edge[:-1] |= down
-    edge[:, 1:] |= across
-    edge[:, :-1] |= across
-    return edge
+    return boundary(mask) == 1
 
 
 def answer(masks: Masks, settings: Settings, probabilities: Array | None = None) -> Array:
@@ -111,16 +106,8 @@ def errors(truth: Array, found: Array, chosen: int) -> Array:
     return np.where(truth == IGNORE_INDEX, 0, kinds).astype(np.uint8)
 
 
-def scores(kinds: Array) -> dict[str, float]:
-    """IoU, precision and recall of an error map; NaN where nothing is to be counted."""
-    hit, alarm, miss = (int((kinds == kind).sum()) for kind in (HIT, FALSE_ALARM, MISS))
-    wholes = {"iou": hit + alarm + miss, "precision": hit + alarm, "recall": hit + miss}
-    return {name: hit / whole if whole else float("nan") for name, whole in wholes.items()}
-
-
-def paint(
-    image: Array, masks: Masks, settings: Settings, probabilities: Array | None = None, colors: Sequence[str] = PALETTE
-) -> Array:
+def paint(image: Array, masks: Masks, settings: Settings, probabilities: Array | None = None,
+          colors: Sequence[str] = PALETTE) -> Array:  # fmt: skip
     """The picture with what the settings lay over it.
 
     Args:
@@ -141,22 +128,19 @@ def paint(
     return np.concatenate([left[:, :columns], right[:, columns:]], axis=1)
 
 
-def _layer(
-    image: Array, view: str, masks: Masks, settings: Settings, probabilities: Array | None, colors: Sequence[str]
-) -> Array:
+def _layer(image: Array, view: str, masks: Masks, settings: Settings, probabilities: Array | None,
+           colors: Sequence[str]) -> Array:  # fmt: skip
     if view == "picture":
         return image
-    table = np.zeros((256, 3), np.int64)
+    found, table = None, np.zeros((256, 3), np.int64)
+    if view in ("errors", "chosen"):
+        found = answer(masks, settings, probabilities)
     if view == "errors":
-        values = errors(masks["truth"], answer(masks, settings, probabilities), settings.chosen)
+        values = errors(masks["truth"], found, settings.chosen)
         drawn, pattern = values > 0, values.astype(int) - 1
         table[list(ERROR_COLORS)] = [rgb(color) for color in ERROR_COLORS.values()]
     else:
-        if view == "chosen":
-            found = answer(masks, settings, probabilities)
-            values = np.where(found, settings.chosen, IGNORE_INDEX).astype(np.uint8)
-        else:
-            values = masks[view]
+        values = masks[view] if found is None else np.where(found, settings.chosen, IGNORE_INDEX).astype(np.uint8)
         shown = np.zeros(256, bool)
         shown[: len(settings.visible) - 1], shown[IGNORE_INDEX] = settings.visible[:-1], settings.visible[-1]
         drawn, pattern = shown[values], values.astype(int) % 6

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
-from numpy import ndarray as Array
 
 from mtl_course.errors import CourseError
 from mtl_course.widgets import render
-from mtl_course.widgets.base import Viewer, class_ids, look, module, strip
+from mtl_course.widgets.base import Array, Viewer, class_ids, look, module, strip
 from mtl_course.widgets.explorer import Pictures, pack, unpacked
 
 
@@ -34,18 +32,9 @@ class EpochScrubber(Viewer):
 
     _esm = module("scrubber.js")
 
-    def __init__(
-        self,
-        images: Pictures,
-        truth: Pictures,
-        predictions: Pictures,
-        *,
-        classes: Sequence[str],
-        scores: Mapping[str, Sequence[float]] | None = None,
-        epochs: Sequence[int] | None = None,
-        names: Sequence[str] | None = None,
-        title: str = "Predictions over the epochs",
-    ):
+    def __init__(self, images: Pictures, truth: Pictures, predictions: Pictures, *, classes: Sequence[str],
+                 scores: Mapping[str, Sequence[float]] | None = None, epochs: Sequence[int] | None = None,
+                 names: Sequence[str] | None = None, title: str = "Predictions over the epochs"):  # fmt: skip
         counts = {len(images), len(truth), len(predictions), len(images if names is None else names)}
         if len(counts) != 1 or not len(images) or not 1 <= len(classes) <= 255 or not len(predictions[0]):
             raise CourseError("expected are as many truths and predictions as pictures, classes, and an epoch or more")
@@ -66,7 +55,7 @@ class EpochScrubber(Viewer):
             data["samples"].append(one)
         super().__init__(data=data, settings=asdict(render.usual(classes)) | {"epoch": len(steps) - 1})
 
-    def painted(self, **settings: Any) -> Array:
+    def painted(self, **settings: object) -> Array:
         """What the canvas shows, or would with other settings: uint8 (H, W, 3)."""
         now = dict(self.settings) | settings
         epoch, one = now.pop("epoch"), self.data["samples"][now["sample"]]

@@ -4,6 +4,7 @@ import argparse
 import math
 from textwrap import shorten
 
+from experiments import programs
 from experiments.claims import claims
 from experiments.provenance import compare, dotted, fingerprint, frame, leaves, problems
 from experiments.run import MACHINE, run, run_one
@@ -35,7 +36,7 @@ def verify(name: str) -> int:
     Returns:
         0 if all agrees, else 1, the exit code.
     """
-    record, experiment, wrong = store.load(name), store.program(name), problems(name)
+    record, experiment, wrong = store.load(name), programs.program(name), problems(name)
     results = record["results"] if isinstance(record.get("results"), list) else []
     now = frame(name, experiment)
     for field in MACHINE:
@@ -92,7 +93,7 @@ def _state(name: str) -> tuple[str, str]:
     json_file, part, code = (store.place(name, suffix) for suffix in (".json", ".part", ".py"))
     try:
         record = store.read(json_file) if json_file.exists() else {}
-        claim = record.get("claim") or store.program(name).claim
+        claim = record.get("claim") or programs.program(name).claim
         if not code.exists():
             return "no program here", claim
         if part.exists():

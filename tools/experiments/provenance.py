@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import mtl_course
+from experiments import programs
 from mtl_course.errors import CourseError
 from mtl_course.records import store
 
@@ -56,13 +57,13 @@ def frame(name: str, experiment: store.Experiment) -> dict[str, Any]:
 
 def summary_of(name: str, experiment: store.Experiment, results: list[dict]) -> dict[str, Any]:
     """The summary that follows from the results, as it reads once stored."""
-    with store.told(store.place(name, ".py"), "summarise"):
+    with programs.told(store.place(name, ".py"), "summarise"):
         return json.loads(as_json(experiment.summarise(json.loads(as_json(results)))))
 
 
 def problems(name: str) -> list[str]:
     """Whether a record is one that its program made: sentences on what is wrong, none if all is well."""
-    record, experiment = store.load(name), store.program(name)
+    record, experiment = store.load(name), programs.program(name)
     if missing := [field for field in FIELDS if field not in record]:
         return [f"it lacks {', '.join(missing)}"]
     found, now = [] if record["complete"] else ["it is not complete"], frame(name, experiment)
@@ -114,9 +115,9 @@ def _close(path: tuple, a: Any, b: Any, tolerance: float | Mapping[str, float]) 
 
 def fingerprint(name: str) -> str:
     """SHA-256 of NAME.py, without what does not change results, and of the _NAME.py files that it imports."""
-    source = store.source_of(path := store.place(name, ".py"))
-    with store.told(path, "it"):
-        parts = [essence(source), *map(store.source_of, _shared(path))]
+    source = programs.source_of(path := store.place(name, ".py"))
+    with programs.told(path, "it"):
+        parts = [essence(source), *map(programs.source_of, _shared(path))]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
 
 

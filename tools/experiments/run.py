@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from experiments import programs
 from experiments.provenance import as_json, frame, summary_of
 from mtl_course.errors import CourseError, refuse_unknown
 from mtl_course.files import write_whole
@@ -28,7 +29,7 @@ def run(name: str, arms: Sequence[str] | None = None, fresh: bool = False) -> No
     Raises:
         CourseError: if what there is was made by another program or other versions, or the experiment fails.
     """
-    experiment = store.program(name)
+    experiment = programs.program(name)
     refuse_unknown("arm", arms or (), list(experiment.arms))
     record, part = frame(name, experiment), store.place(name, ".part")
     record["results"] = [] if fresh else _so_far(name, record, experiment)
@@ -73,7 +74,7 @@ def run_one(name: str, experiment: Experiment, arm: str, seed: int) -> dict:
     for start in (random.seed, np.random.seed, torch.manual_seed):
         start(seed)
     began = time.perf_counter()
-    with store.told(store.place(name, ".py"), f"arm {arm!r} with seed {seed}"):
+    with programs.told(store.place(name, ".py"), f"arm {arm!r} with seed {seed}"):
         numbers = json.loads(as_json(experiment.run(arm, seed)))
         if not isinstance(numbers, dict):
             raise CourseError("run must give a dict of numbers")

@@ -1,0 +1,1 @@
+"""Faults made for real; README.md is the table of what the course says to each."""
