@@ -12,12 +12,14 @@ READY = $(VENV)/.ready
 SUBMITTED ?=
 # nbgrader adds menus to JupyterLab, so it is installed where one of its targets is called.
 CLASSROOM = $(PY) -c 'import nbgrader' 2>/dev/null || $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[classroom]'
+# What makes the site is installed where the site is made.
+SITE = $(PY) -c 'import sphinx, myst_nb, sphinx_book_theme' 2>/dev/null || $(PY) -m pip install $(PIP_FLAGS) -c constraints.txt -e '.[site]'
 # Threads that wait without spinning: on a busy machine spinning made torch up to ten times slower.
 export OMP_WAIT_POLICY = passive
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-unit test-notebooks test-browser test-exercises test-homework test-long test-all lint format outputs \
-  exercises homework bench clean
+.PHONY: help env lab test test-unit test-notebooks test-browser test-exercises test-homework test-site test-long test-all coverage lint format outputs \
+  exercises homework site site-zip bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 18
@@ -71,10 +73,19 @@ test-homework: $(READY) ## the whole loop of graded homework, with honest and di
 	@$(CLASSROOM)
 	$(PY) -m pytest -m homework -rs $(PYTEST_FLAGS) tests
 
+test-site: $(READY) ## the pages of the site, in Chromium too
+	@$(SITE)
+	$(PY) -m pytest -m site -rs $(PYTEST_FLAGS) tests
+
 test-long: $(READY) ## the tests that take hours or many repeats
 	$(PY) -m pytest -m long $(PYTEST_FLAGS) tests
 
-test-all: lint test test-browser test-exercises test-homework ## all of these but test-long
+test-all: lint test test-browser test-site test-exercises test-homework ## all of these but test-long
+
+coverage: $(READY) ## which lines of the package the unit tests and those of the exercises run
+	@$(CLASSROOM)
+	$(PY) -m coverage run -m pytest -m "not browser and not homework and not site and not long" $(PYTEST_FLAGS) tests
+	$(PY) -m coverage combine -q && $(PY) -m coverage report --skip-covered --show-missing
 
 lint: $(READY) ## check the style of code and the outputs of notebooks
 	$(PY) -m ruff check .
@@ -97,6 +108,14 @@ exercises: $(READY) ## make notebooks/exercises from notebooks/solutions, and MI
 homework: $(READY) ## make the students' homework; with SUBMITTED=folder grade what was handed in, each submission apart
 	@$(CLASSROOM)
 	$(PY) tools/homework.py $(if $(SUBMITTED),"$(SUBMITTED)")
+
+site: $(READY) ## make the site in build/site: lessons with outputs, exercises, reference; it needs no network
+	@$(SITE)
+	$(PY) tools/make_site.py
+
+site-zip: $(READY) ## make the site, and pack it into build/mtl_course-site.zip
+	@$(SITE)
+	$(PY) tools/make_site.py --zip
 
 bench: $(READY) ## run the measurements in benchmarks/ (not lesson04_seeds.py and voc_model, voc_peer, voc_run, which train models)
 	@for f in $(filter-out benchmarks/lesson% benchmarks/voc_model.py benchmarks/voc_peer.py benchmarks/voc_run.py benchmarks/_%,$(wildcard benchmarks/*.py)); do echo "== $$f"; $(PY) "$$f" || exit 1; done
