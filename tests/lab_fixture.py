@@ -39,7 +39,7 @@ KERNEL_IS_READY = """() => {
 RUN_IS_OVER = """() => {
     const page = document.querySelector('.jp-NotebookPanel:not(.lm-mod-hidden)');
     const every = [...page.querySelectorAll('.jp-CodeCell')];
-    const cells = every.filter(c => c.querySelector('.cm-content').innerText.trim());
+    const cells = every.filter(c => c.querySelector('.cm-content')?.innerText.trim());
     const done = cells.every(c => /\\[\\d+\\]/.test(c.querySelector('.jp-InputPrompt').innerText));
     const failed = page.querySelector('[data-mime-type="application/vnd.jupyter.stderr"]');  // a traceback too
     const idle = page.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'idle';

@@ -5,28 +5,32 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import colab
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_BYTES = 600_000
 MAX_CODE_CELLS = 27
 MAX_LINES = 20
+RENEW = "`python tools/colab.py --write` mends it"
 MEND = "Mend the cell, then store fresh outputs with `make outputs NOTEBOOKS=...`."
 
 
 def problems(path: Path) -> list[str]:
     """Sentences on what is wrong with one notebook; empty when it may be committed."""
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    return [*_of_the_whole(path, notebook), *_of_the_cells(notebook["cells"])]
+    return [*_of_the_whole(path, notebook), *_of_colab(path, notebook["cells"]), *_of_the_cells(notebook["cells"])]
 
 
 def _of_the_whole(path: Path, notebook: dict) -> Iterator[str]:
     cells = notebook["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
+    own = [cell for cell in code if not colab.is_colab_cell(cell)]
     if path.stat().st_size > MAX_BYTES:
         yield f"it has {path.stat().st_size:,} bytes, more than {MAX_BYTES:,}"
     if "widgets" in notebook["metadata"]:
         yield "it holds widget state"
-    if len(code) > MAX_CODE_CELLS:
-        yield f"it has {len(code)} code cells, more than {MAX_CODE_CELLS}"
+    if len(own) > MAX_CODE_CELLS:
+        yield f"it has {len(own)} code cells, more than {MAX_CODE_CELLS}"
     if [cell["execution_count"] for cell in code] != list(range(1, len(code) + 1)):
         yield "its execution counts are not 1, 2, 3 ... in order: it was not run from a fresh kernel, top to bottom"
     if not any(cell["outputs"] for cell in code):
@@ -36,10 +40,22 @@ def _of_the_whole(path: Path, notebook: dict) -> Iterator[str]:
         yield f"it should start with its only '# ' heading and has {len(titles)}: {titles}"
 
 
+def _of_colab(path: Path, cells: list[dict]) -> Iterator[str]:
+    """The cell for Google Colab stands below the title, with the text of tools/colab.py, and says nothing."""
+    found = [number for number, cell in enumerate(cells, start=1) if colab.is_colab_cell(cell)]
+    if found != [2]:
+        yield f"the cell for Google Colab should be cell 2, and is {found or 'missing'}; {RENEW}"
+        return
+    if _source(cells[1]) != colab.source(path, colab.address()) or cells[1]["metadata"] != colab.METADATA:
+        yield f"cell 2 is not the one for Google Colab that every notebook has; {RENEW}"
+    if cells[1]["outputs"]:
+        yield "cell 2, for Google Colab, has outputs"
+
+
 def _of_the_cells(cells: list[dict]) -> Iterator[str]:
     for number, (before, cell) in enumerate(zip([{}, *cells], cells, strict=False), start=1):
         if cell["cell_type"] == "code":
-            if before.get("cell_type") != "markdown":
+            if before.get("cell_type") != "markdown" and not (number == 3 and colab.is_colab_cell(before)):
                 yield f"cell {number} is code without a text cell before it"
             if len(_source(cell).splitlines()) > MAX_LINES:
                 yield f"cell {number} has {len(_source(cell).splitlines())} lines, more than {MAX_LINES}"

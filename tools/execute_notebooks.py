@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import colab
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError
@@ -18,8 +19,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def execute(path: Path) -> float:
-    """Run one notebook, write it back with its outputs, and return the seconds it took."""
-    notebook = nbformat.read(path, as_version=4)
+    """Run one notebook, write it back with its outputs and the cell for Colab, and return the seconds it took."""
+    notebook = nbformat.reads(colab.with_cell(path, colab.address()), as_version=4)
     place = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(
         notebook,
