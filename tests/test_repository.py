@@ -8,11 +8,12 @@ import tomllib
 from pathlib import Path
 
 import check_notebooks
-import count_lines
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from mtl_course.commands.options import SIZES
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = check_notebooks.committed()
@@ -55,6 +56,7 @@ def test_constraints_pin_what_the_tests_use():
         *EXTRAS["weights"],
         *EXTRAS["dev"],
         *EXTRAS["classroom"],
+        *EXTRAS["site"],
     ]
     assert {canonicalize_name(Requirement(line).name) for line in wanted} <= pins
     assert not [pin for pin in pins if pin.startswith(("nvidia", "cuda", "triton"))]
@@ -122,42 +124,48 @@ def test_relative_links_lead_to_files(path):
     assert missing == []
 
 
+def lessons_named(text: str) -> set[str]:
+    """The numbers in "Lessons 00 to 04, 07 and 11", from every entry of a list that speaks of lessons."""
+    found = set()
+    for entry in re.split(r"^- ", text, flags=re.MULTILINE):
+        if "esson" in entry:
+            found |= set(re.findall(r"\b\d\d\b", entry))
+            for first, last in re.findall(r"\b(\d\d) to (\d\d)\b", entry):
+                found |= {f"{number:02}" for number in range(int(first), int(last) + 1)}
+    return found
+
+
+def test_each_lesson_stands_where_readers_look():
+    """And in the tables of both READMEs, see tests/test_readme.py."""
+    teaching = (ROOT / "notebooks" / "TEACHING.md").read_text(encoding="utf-8")
+    start = json.loads((ROOT / "notebooks" / "00_start_here.ipynb").read_text(encoding="utf-8"))
+    the_map = "".join("".join(cell["source"]) for cell in start["cells"] if cell["cell_type"] == "markdown")
+    changes = lessons_named((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    missing = []
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        number = path.name[:2]
+        places = {
+            "notebooks/TEACHING.md": f"\n### {number} " in teaching,
+            "notebooks/00_start_here.ipynb": f"]({path.name}) |" in the_map or number == "00",
+            "CHANGELOG.md": number in changes,
+        }
+        missing += [f"{path.name} is not in {place}" for place, there in places.items() if not there]
+    assert not missing, "\n".join(missing)
+
+
+def test_each_data_set_has_a_test_and_its_origin():
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    assert {"scenes", "voc", "folder"} <= set(SIZES)
+    missing = [f"tests/test_{name}.py" for name in SIZES if not (ROOT / f"tests/test_{name}.py").is_file()]
+    missing += [f"{name} in data/README.md" for name in SIZES if not re.search(rf"\b{name}\b", readme, re.IGNORECASE)]
+    assert not missing, "\n".join(missing)
+
+
 def test_the_code_of_the_readme_runs():
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     result = {}
     exec(code, result)
     assert result["alpha"].shape == (2,) and (result["alpha"] >= 1).all()
-
-
-def test_the_package_stays_small():
-    """The budget is the core's: the command line with its doctor, the viewers and the checks do not count."""
-    counts = count_lines.count(ROOT / "mtl_course")
-    shell = {ROOT / "mtl_course" / name for name in ("__main__.py", "doctor.py", "commands", "widgets", "exercises")}
-    core = sum(lines for path, lines in counts.items() if shell.isdisjoint((path, path.parent)))
-    print(f"lines of code: {core} in the core, {sum(counts.values())} in all")
-    assert core < 3200 and sum(counts.values()) < 5000, "the budget of CONTRIBUTING.md"
-    long = [
-        f"{path.relative_to(ROOT)} {name}: {lines} lines"
-        for path in counts
-        for name, lines in count_lines.function_lengths(path.read_text()).items()
-        if lines > 40
-    ]
-    assert long == []
-
-
-def test_the_viewers_stay_small():
-    scripts = [path.read_text() for path in (ROOT / "mtl_course" / "widgets" / "js").glob("*.js")]
-    javascript = sum(len(text.splitlines()) for text in scripts)
-    python = sum(count_lines.count(ROOT / "mtl_course" / "widgets").values())
-    print(f"viewers: {javascript} lines of JavaScript, {python} lines of Python")
-    assert javascript < 1600 and python < 600
-
-
-def test_lines_of_code_are_counted_without_docstrings_comments_and_blanks():
-    source = '"""Doc."""\n\nx = """two\nlines"""  # comment\n\n\n'
-    source += 'def f():\n    """Doc\n    string."""\n    # why\n    return x\n'
-    assert count_lines.code_lines(source) == {3, 4, 7, 11}
-    assert count_lines.function_lengths(source) == {"f (line 7)": 2}
 
 
 def test_the_teacher_reads_what_was_measured():
