@@ -55,7 +55,7 @@ test: test-unit test-notebooks ## unit tests, then every lesson executed
 
 test-unit: $(READY) ## the unit tests alone
 	@echo "== Unit tests"
-	$(PY) -m pytest $(PYTEST_FLAGS) tests
+	$(PY) -m pytest -rs $(PYTEST_FLAGS) tests
 
 test-notebooks: $(READY) ## every lesson executed by nbval, without photographs (NOTEBOOKS=... chooses)
 	@echo "== Lessons, each from a fresh kernel"

@@ -59,7 +59,7 @@ def fail(text: object, code: int = 2) -> int:
         The exit code.
     """
     rank = f"rank {os.environ['RANK']}: " if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ else ""
-    print(f"mtl_course: {rank}{printable(text)}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"mtl_course: {rank}{printable(text)}\n")  # at once, so that the lines of processes do not mix
     return code
 
 

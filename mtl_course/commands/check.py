@@ -55,8 +55,8 @@ def refuse_damaged(*parts: Dataset) -> None:
     distributed.gather(None)
 
 
-def _listed(place: Path | None, classes: Sequence[str] | None) \
-        -> tuple[Path, Sequence[str], Sequence[str] | None, Pairs]:  # fmt: skip
+def _listed(place: Path | None,
+            classes: Sequence[str] | None) -> tuple[Path, Sequence[str], Sequence[str] | None, Pairs]:  # fmt: skip
     """The root of a set, all its classes, those chosen of them (None: all), and its pairs."""
     root = Path(os.path.realpath(os.path.expanduser(place or ".")))
     if place and any((root / name).is_dir() for name in folder.FOLDERS):
@@ -68,8 +68,8 @@ def _listed(place: Path | None, classes: Sequence[str] | None) \
     return root, voc.voc_classes(root), classes, voc.voc_pairs(root)
 
 
-def scan(root: Path, pairs: Pairs, known: Sequence[str], names: Sequence[str], binary: bool) \
-        -> tuple[dict[Path, list[int]], list[CourseError]]:  # fmt: skip
+def scan(root: Path, pairs: Pairs, known: Sequence[str], names: Sequence[str],
+         binary: bool) -> tuple[dict[Path, list[int]], list[CourseError]]:  # fmt: skip
     """Decode each picture and mask that is not known to be good by the sizes and times of the files.
 
     What is good is kept in a file in root, also after Ctrl-C; where that cannot be written, this is said.

@@ -96,7 +96,7 @@ def fit(model: nn.Module, tasks: Tasks, train_loader: DataLoader, val_loader: Da
     run = described(model, tasks, objective) | {"epochs": epochs, "batches an epoch": batches, "lr": lr, "clip": clip}
     run |= {"weight_decay": weight_decay, "mean_weights": float(mean_weights), "precision": precision,
             "monitor": keeper.monitor, "processes": world(), "scored": val_loader is not None,
-            "pictures": getattr(train_loader.dataset, "names", None)}  # fmt: skip
+            "pictures": getattr(getattr(train_loader, "dataset", None), "names", None)}  # fmt: skip
     trainer = Trainer(model, objective, descent, keeper, train_loader, val_loader, place, augment, run)
     with owned(keeper.folder if is_main() else None), workers_told():
         if resume:
