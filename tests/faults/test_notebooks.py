@@ -160,8 +160,8 @@ def test_an_answer_that_equals_everything(told, capsys):
     told("answer that equals everything", f"check.{name} of an object whose == is always true", said, "-")
 
 
+@pytest.mark.homework
 def test_homework_without_bubblewrap(told, tmp_path):
-    pytest.importorskip("nbgrader", reason="of the extra `classroom`")
     (tmp_path / "submissions/someone/ps1").mkdir(parents=True)
     (tmp_path / "submissions/someone/ps1/ps1.ipynb").write_text("{}")
     command = [sys.executable, ROOT / "tools/homework.py", tmp_path / "submissions", "--course", tmp_path / "course"]
@@ -170,8 +170,8 @@ def test_homework_without_bubblewrap(told, tmp_path):
     told("homework without bubblewrap", "tools/homework.py where bwrap is missing", done.stderr, done.returncode)
 
 
+@pytest.mark.homework
 def test_a_submission_that_is_a_link(told, tmp_path):
-    pytest.importorskip("nbgrader", reason="of the extra `classroom`")
     from grading import collect
 
     (tmp_path / "someone/ps1").mkdir(parents=True)
