@@ -34,8 +34,8 @@ def _row(name: str, sentence: str, fail: str = "", warn: str = "") -> Row:
 
 def check_python() -> Row:
     """The interpreter is new enough."""
-    is_new = sys.version_info >= (3, 11)  # pip refuses an older one, a plain `python -m` does not
-    mend = "" if is_new else f"The course needs 3.11 or newer: install that first. {REINSTALL}"
+    # pip refuses an older one, a plain `python -m` does not
+    mend = "" if sys.version_info >= (3, 11) else f"The course needs 3.11 or newer: install that first. {REINSTALL}"
     return _row("Python", f"Python {platform.python_version()} in {sys.prefix}", fail=mend)
 
 

@@ -25,8 +25,6 @@ def told(path: Path) -> Iterator[None]:
     """Errors of the file system in this block, about `path`, become a CourseError."""
     try:
         yield
-    except CourseError:
-        raise
     except OSError as error:
         raise CourseError(f"could not write {path}: {reason(error)}; nothing was changed there") from error
 

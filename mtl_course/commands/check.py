@@ -18,7 +18,6 @@ from mtl_course.errors import CourseError, MissingFile, printable, refuse_unknow
 from mtl_course.files import write_whole
 
 CACHE = ".mtl_course_check.json"
-Pairs = Sequence[tuple[Path, Path]]
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -56,7 +55,7 @@ def refuse_damaged(*parts: Dataset) -> None:
 
 
 def _listed(place: Path | None,
-            classes: Sequence[str] | None) -> tuple[Path, Sequence[str], Sequence[str] | None, Pairs]:  # fmt: skip
+            classes: Sequence[str] | None) -> tuple[Path, Sequence[str], Sequence[str] | None, list]:  # fmt: skip
     """The root of a set, all its classes, those chosen of them (None: all), and its pairs."""
     root = Path(os.path.realpath(os.path.expanduser(place or ".")))
     if place and any((root / name).is_dir() for name in folder.FOLDERS):
@@ -68,7 +67,7 @@ def _listed(place: Path | None,
     return root, voc.voc_classes(root), classes, voc.voc_pairs(root)
 
 
-def scan(root: Path, pairs: Pairs, known: Sequence[str], names: Sequence[str],
+def scan(root: Path, pairs: Sequence, known: Sequence[str], names: Sequence[str],
          binary: bool) -> tuple[dict[Path, list[int]], list[CourseError]]:  # fmt: skip
     """Decode each picture and mask that is not known to be good by the sizes and times of the files.
 

@@ -1,5 +1,6 @@
 """Batches of a data set, the same for one process and for the parts of several."""
 
+import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -106,6 +107,13 @@ def workers_told() -> Iterator[None]:
             mend = "try num_workers=0 (--workers 0), or give the machine more shared memory"
             raise CourseError(f"the worker processes that read pictures failed ({said.strip()}): {mend}") from error
         raise
+
+
+@atexit.register
+def _end_workers() -> None:
+    """At the end of the program: those that an error has kept alive are deaf, and would be waited for without end."""
+    for worker in [child for child in torch.multiprocessing.active_children() if child.daemon]:
+        worker.kill()
 
 
 def _deaf(_: int) -> None:

@@ -80,8 +80,8 @@ def fit(model: nn.Module, tasks: Tasks, train_loader: DataLoader, val_loader: Da
         Interrupted: after Ctrl-C or SIGTERM.
     """
     if not (batches := len(train_loader)) or epochs < 1 or patience is not None and patience < 1:
-        found = f"{epochs} epochs and {batches} batches, patience {patience}"
-        raise CourseError(f"fit needs epochs >= 1, patience >= 1 or None, and a batch of data, and got {found}")
+        raise CourseError(f"fit needs epochs and patience >= 1 and a batch of data, and got {epochs} epochs and "
+                          f"{batches} batches, patience {patience}")  # fmt: skip
     # NumPy's numbers would be code in a state, and be refused there.
     lr = {name: float(rate) for name, rate in lr.items()} if isinstance(lr, Mapping) else float(lr)
     epochs, weight_decay, clip = int(epochs), float(weight_decay), None if clip is None else float(clip)

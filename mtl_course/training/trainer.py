@@ -203,7 +203,6 @@ class Trainer:
             self.save()
         if signal:
             where = f"epoch {len(self.keeper.history) + 1}, batch {self.at['batches']}"
-            kept = "without a checkpoint nothing was saved"
-            if folder := self.keeper.folder:
-                kept = f"the state is in {folder}: go on with resume"
+            kept = (f"the state is in {self.keeper.folder}: go on with resume" if self.keeper.folder else
+                    "without a checkpoint nothing was saved")  # fmt: skip
             raise state.Interrupted(f"stopped after {where}; {kept}", signal)

@@ -802,3 +802,21 @@ def test_a_plain_loader_names_no_files():
     with pytest.raises(CourseError, match="the loss is not finite") as error:
         training.fit(small(), TASKS, DataLoader(data, 4), device="cpu", progress=False)
     assert "pictures" not in str(error.value)
+
+
+def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers():
+    """Python keeps the error to the end, and with it the workers, which ignore the signal that would end them."""
+    program = """
+import torch
+from mtl_course import datasets, models, training
+class Broken(torch.utils.data.Dataset):
+    tasks = datasets.Scenes(1, size=16, tasks=["depth"]).tasks
+    def __len__(self):
+        return 40
+    def __getitem__(self, index):
+        return {"image": torch.zeros(3, 16, 16), "depth": torch.full((1, 16, 16), torch.inf)}
+model = models.HardSharing(models.UNet((4, 8)), Broken.tasks)
+training.fit(model, Broken.tasks, datasets.loader(Broken(), 4, workers=2), epochs=1, device="cpu", progress=False)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    assert done.returncode == 1 and "depth" in done.stderr.splitlines()[-1]
