@@ -3,12 +3,9 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mtl_course.errors import CourseError, MissingFile, refuse_unknown
-
-if TYPE_CHECKING:
-    from torch.utils.data import Dataset
 
 SIZES = {"scenes": 64, "voc": 128, "folder": 128}
 STATES = ("state.pt", "state.previous.pt")  # what a run goes on from: the newest, and the one before it
@@ -29,7 +26,7 @@ def split_names(text: str | None) -> list[str] | None:
     return words or None
 
 
-def open_data(arguments: argparse.Namespace, split: str) -> "Dataset":
+def open_data(arguments: argparse.Namespace, split: str) -> Any:
     """The data set of one split: "fit" to learn from (augmented), "select" to choose the epoch, "val" to report."""
     from mtl_course import datasets
 

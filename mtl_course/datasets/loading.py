@@ -112,6 +112,7 @@ def workers_told() -> Iterator[None]:
 @atexit.register
 def _end_workers() -> None:
     """At the end of the program: those that an error has kept alive are deaf, and would be waited for without end."""
+    signal.signal(getattr(signal, "SIGCHLD", signal.SIGTERM), signal.SIG_DFL)  # else torch tells of the death of each
     for worker in [child for child in torch.multiprocessing.active_children() if child.daemon]:
         worker.kill()
 

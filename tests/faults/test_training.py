@@ -804,19 +804,9 @@ def test_a_plain_loader_names_no_files():
     assert "pictures" not in str(error.value)
 
 
-def test_a_program_that_ends_with_an_error_does_not_wait_for_its_workers():
-    """Python keeps the error to the end, and with it the workers, which ignore the signal that would end them."""
-    program = """
-import torch
-from mtl_course import datasets, models, training
-class Broken(torch.utils.data.Dataset):
-    tasks = datasets.Scenes(1, size=16, tasks=["depth"]).tasks
-    def __len__(self):
-        return 40
-    def __getitem__(self, index):
-        return {"image": torch.zeros(3, 16, 16), "depth": torch.full((1, 16, 16), torch.inf)}
-model = models.HardSharing(models.UNet((4, 8)), Broken.tasks)
-training.fit(model, Broken.tasks, datasets.loader(Broken(), 4, workers=2), epochs=1, device="cpu", progress=False)
-"""
+def test_a_program_that_ends_does_not_wait_for_its_workers():
+    """Those that an error has kept alive, say, ignore the signal with which Python would end them."""
+    program = "from mtl_course.datasets import Scenes, loader; batches = iter(loader(Scenes(400, 16), 4, workers=2))"
+    program += "; next(batches)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
-    assert done.returncode == 1 and "depth" in done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stderr) == (0, "")
