@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
-from voc_fixture import save_mask
+from voc_fixture import write_leaves
 
 from mtl_course import datasets, models, training
 from mtl_course.__main__ import main, parse
@@ -68,14 +66,7 @@ def test_one_seed_gives_the_same_weights_and_another_does_not(tmp_path):
 @pytest.fixture
 def photos(tmp_path):
     """A folder of 10 pictures of leaves."""
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (tmp_path / part).mkdir()
-    for i in range(10):
-        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"images/{i}.png")
-        save_mask(rng.integers(0, 2, (20, 20)).astype(np.uint8), tmp_path / f"masks/{i}.png")
-    (tmp_path / "classes.txt").write_text("nothing\nleaf\n")
-    return tmp_path
+    return write_leaves(tmp_path)
 
 
 def test_a_folder_is_split_augmented_to_learn_from_and_its_classes_are_kept(photos, monkeypatch, capsys):

@@ -191,18 +191,6 @@ def test_a_missing_damaged_or_hostile_state_is_told_in_a_sentence(tmp_path):
     assert not marker.exists()
 
 
-def test_other_threads_are_mentioned(tmp_path, capsys):
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        fit(checkpoint=tmp_path)
-        torch.set_num_threads(2)
-        fit(checkpoint=tmp_path, resume=True)
-    finally:
-        torch.set_num_threads(before)
-    assert "had 1 threads and now has 2" in capsys.readouterr().out
-
-
 def test_random_states_come_back():
     import random
 

@@ -69,3 +69,15 @@ def voc_root(tmp_path_factory):
 def voc_copy(tmp_path):
     """A VOC2012 of 5 + 2 pictures of one's own, to be broken."""
     return write_devkit(tmp_path, 5, 2)
+
+
+def write_leaves(folder: Path) -> Path:
+    """A folder of 10 pictures of noise with masks of nothing and leaf."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for i in range(10):
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / f"images/{i}.png")
+        save_mask(rng.integers(0, 2, (20, 20)).astype(np.uint8), folder / f"masks/{i}.png")
+    (folder / "classes.txt").write_text("nothing\nleaf\n")
+    return folder

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
-from voc_fixture import save_mask
+from voc_fixture import write_leaves
 
 from mtl_course import datasets, models, training
 from mtl_course.errors import CourseError
@@ -138,13 +136,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_replaced(told, course, run,
 
 def test_a_picture_taken_away_before_the_resume(told, course, tmp_path):
     """Which pictures choose the epoch depends on all of them."""
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (tmp_path / part).mkdir()
-    for i in range(10):
-        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / f"images/{i}.png")
-        save_mask(rng.integers(0, 2, (20, 20)).astype(np.uint8), tmp_path / f"masks/{i}.png")
-    (tmp_path / "classes.txt").write_text("nothing\nleaf\n")
+    write_leaves(tmp_path)
     words = ["train", "--data", "folder", "--root", tmp_path, "--epochs", "1", *QUICK, "--out", tmp_path / "run"]
     assert course(*words).code == 0
     for part in ("images", "masks"):

@@ -17,10 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader, Dataset
-from voc_fixture import save_mask
+from voc_fixture import write_leaves
 
 from mtl_course import datasets, files, models, tasks, training
 from mtl_course.__main__ import main
@@ -58,15 +57,7 @@ def usual_threads(finished):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     """A folder of 10 pictures of leaves: 8 to learn from, 2 to choose the epoch."""
-    folder = tmp_path_factory.mktemp("leaves")
-    rng = np.random.default_rng(0)
-    for part in ("images", "masks"):
-        (folder / part).mkdir()
-    for i in range(10):
-        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(folder / f"images/{i}.png")
-        save_mask(rng.integers(0, 2, (20, 20)).astype(np.uint8), folder / f"masks/{i}.png")
-    (folder / "classes.txt").write_text("nothing\nleaf\n")
-    return folder
+    return write_leaves(tmp_path_factory.mktemp("leaves"))
 
 
 @pytest.fixture(scope="module")
