@@ -7,6 +7,7 @@ sentence on stderr; 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody reads wha
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pkgutil import resolve_name
 
 from mtl_course import doctor
 from mtl_course.commands.options import SIZES, with_files
-from mtl_course.errors import CourseError, printable
+from mtl_course.errors import CourseError, Interrupted, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,11 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fail(text: object, code: int = 2) -> int:
-    """Say in one line on stderr what went wrong; of several processes also in which.
-
-    Returns:
-        The exit code.
-    """
+    """Say in one line on stderr what went wrong, of several processes also in which; give the exit code."""
     rank = f"rank {os.environ['RANK']}: " if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ else ""
     sys.stderr.write(f"mtl_course: {rank}{printable(text)}\n")  # at once, so that the lines of processes do not mix
     return code
@@ -241,5 +238,11 @@ COMMANDS = {"train": _train_options, "evaluate": _evaluate_options, "predict": _
             "export": _export_options, "data": _make_data_options, "records": _records_options,
             "doctor": _doctor_options}  # fmt: skip
 
+
+def _stop(number: int, _: object) -> None:
+    raise Interrupted("stopped", number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(main())

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from mtl_course.errors import MissingFile
+from mtl_course.errors import MissingFile, in_short
 
 FOLDER = Path(__file__).resolve().parent.parent
 IS_COURSE = (FOLDER / "constraints.txt").is_file()  # else the package alone is installed, from a wheel
@@ -65,7 +65,7 @@ def check_torch() -> Row:
 
         torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
-        return _row("PyTorch", f"does not work with torchvision: {_first_line(error)}", fail=mend)
+        return _row("PyTorch", f"does not work with torchvision: {in_short(error)}", fail=mend)
     return _row("PyTorch", f"torch {torch.__version__}, torchvision {torchvision.__version__}")
 
 
@@ -143,8 +143,4 @@ def _run(check: Callable[[], Row]) -> Row:
         return check()
     except Exception as error:  # a broken package may raise anything; the other checks should still be seen
         name = check.__name__.removeprefix("check_")
-        return _row(name, f"the check stopped: {type(error).__name__}: {_first_line(error)}", REINSTALL)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        return _row(name, f"the check stopped: {type(error).__name__}: {in_short(error)}", REINSTALL)

@@ -10,6 +10,11 @@ def printable(text: object) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
+def in_short(error: BaseException) -> str:
+    """What an error of a library says, in a line of at most 160 characters, or its kind where it says nothing."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
 class CourseError(ValueError):
     """A mistake that the user can mend; its text, one line, is the whole message."""
 
@@ -32,6 +37,16 @@ class MissingFile(CourseError, FileNotFoundError):
     """A file or folder that should be there and is not."""
 
     __str__ = Exception.__str__
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, `signal`, stopped the work; the text says what is kept and how to go on."""
+
+    def __init__(self, text: str, signal: int):
+        super().__init__(text)
+        self.signal = signal
+
+    _render_traceback_ = CourseError._render_traceback_
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> CourseError:

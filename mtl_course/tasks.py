@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -35,7 +35,7 @@ class Task:
         unit: of the values, for axes and tables.
 
     Raises:
-        CourseError: on a name that a checkpoint could not hold.
+        CourseError: on a name that a checkpoint could not hold, or classes that are not 2 to 255 different names.
     """
 
     name: str
@@ -52,6 +52,10 @@ class Task:
         if odd or not "".join((self.name, *self.classes)).isprintable():
             rule = "names are printable text, and a task's holds none of . / \\ : and is no word of torch, such as type"
             raise CourseError(f"task {self.name!r}, classes {self.classes!s:.90}: {rule}: choose others")
+        if (self.classes or self.kind == "classes") and not 2 <= len(set(self.classes)) == len(self.classes) <= 255:
+            raise CourseError(
+                f"task {self.name!r} has 2 to 255 different classes, not {self.classes!s:.90}: choose others"
+            )
 
     @property
     def colors(self) -> tuple[str, ...]:
@@ -66,7 +70,12 @@ class Task:
 
         Returns:
             Class ids, int64 (B, H, W), or values, float (B, C, H, W); directions have length 1.
+
+        Raises:
+            CourseError: if it is not finite.
         """
+        if not prediction.isfinite().all():
+            raise CourseError(f"the model's {self.name!r} is not finite: train it with lower lr")
         if self.kind == "classes":
             return prediction.argmax(1)
         if self.channels == 1 and self.classes:
@@ -100,9 +109,8 @@ class Task:
             found = f"{str(target.dtype).removeprefix('torch.')} {tuple(target.shape)}"
             raise CourseError(f"{where} needs a {expected}, and this is {found}")
         if known and len(bad := target[((target < 0) | (target >= known)) & (target != IGNORE_INDEX)]):
-            ids = f"the class ids 0 to {known - 1} and {IGNORE_INDEX} = ignore"
-            bad = sorted(set(bad.tolist()))[:5]
-            raise CourseError(f"{where} knows {ids}, and the mask holds {bad}: correct the mask or the list of classes")
+            said = f"{where} knows the class ids 0 to {known - 1} and {IGNORE_INDEX} = ignore, and the mask holds"
+            raise CourseError(f"{said} {sorted(set(bad.tolist()))[:5]}: correct the mask or the list of classes")
 
 
 Tasks = Mapping[str, Task]  # by name
@@ -144,8 +152,8 @@ def make(names: Iterable[str], classes: Sequence[str] = ()) -> dict[str, Task]:
     Raises:
         CourseError: on an unknown name, with the nearest right one.
     """
-    every = (semantic(classes), foreground(), boundary(), depth(), normals())
-    return pick({task.name: task for task in every}, names)
+    makers = {"semantic": lambda: semantic(classes), "foreground": foreground, "boundary": boundary, "depth": depth}
+    return {name: maker() for name, maker in pick(makers | {"normals": normals}, names).items()}
 
 
 def restore(name: str, kind: Kind, classes: Sequence[str]) -> Task:
@@ -154,7 +162,7 @@ def restore(name: str, kind: Kind, classes: Sequence[str]) -> Task:
     return semantic(classes, name) if kind == "classes" else replace(makers[kind](name), classes=tuple(classes))
 
 
-def pick(tasks: Tasks, names: Iterable[str]) -> dict[str, Task]:
+def pick(tasks: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """Some of `tasks`, in the order of `names` (or the one of that name).
 
     Raises:

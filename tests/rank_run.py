@@ -18,8 +18,9 @@ from mtl_course.training.trainer import Trainer
 SECOND = os.environ["RANK"] == "1"
 
 
-def cut_a_picture(model, image):
-    """In the place of the last look before training."""
+def check_and_cut(*parts):
+    """The check, and then one of the processes cuts the pictures short."""
+    check(*parts)
     root = sys.argv[sys.argv.index("--root") + 1]
     if SECOND:
         for name in os.listdir(f"{root}/images"):
@@ -51,9 +52,9 @@ def be_killed(self, batch, where):
 
 if __name__ == "__main__":
     kind, *words = sys.argv[1:]
-    read, step = MaskedPhotos.__getitem__, Trainer.step
+    read, step, check = MaskedPhotos.__getitem__, Trainer.step, train.refuse_damaged
     if kind == "picture":
-        train._try = cut_a_picture
+        train.refuse_damaged = check_and_cut
     if kind == "nan":
         MaskedPhotos.__getitem__ = read_nan
     if kind == "unlabelled":

@@ -54,8 +54,7 @@ def refuse_damaged(*parts: Dataset) -> None:
     distributed.gather(None)
 
 
-def _listed(place: Path | None,
-            classes: Sequence[str] | None) -> tuple[Path, Sequence[str], Sequence[str] | None, list]:  # fmt: skip
+def _listed(place: Path | None, classes: Sequence[str] | None) -> tuple:
     """The root of a set, all its classes, those chosen of them (None: all), and its pairs."""
     root = Path(os.path.realpath(os.path.expanduser(place or ".")))
     if place and any((root / name).is_dir() for name in folder.FOLDERS):

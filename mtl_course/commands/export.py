@@ -10,7 +10,7 @@ import torch
 from mtl_course import __version__, models, training
 from mtl_course.commands.options import recall
 from mtl_course.commands.predict import SIZE
-from mtl_course.errors import CourseError
+from mtl_course.errors import CourseError, in_short
 from mtl_course.files import write_whole
 
 LIMIT = 1e-3  # largest difference from PyTorch, as a share of the range of the logits
@@ -53,8 +53,7 @@ def _program(model: torch.nn.Module, names: list[str], size: int, any_size: bool
         with warnings.catch_warnings(action="ignore"):
             return torch.onnx.export(model, (torch.rand(2, 3, size, size),), **how).model_proto
     except torch.onnx.OnnxExporterError as error:
-        why = str(error).strip().splitlines()[0]
-        raise CourseError(f"this model cannot be written as ONNX ({why}): choose another --size or trunk") from error
+        raise CourseError(f"no ONNX of this model ({in_short(error)}): choose another --size or trunk") from error
 
 
 def _difference(model: torch.nn.Module, session: Any, shapes: list[tuple[int, int, int]]) -> float:

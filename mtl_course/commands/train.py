@@ -4,19 +4,18 @@ import argparse
 import inspect
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 
 import torch
 import yaml
-from torch import Tensor, nn
+from torch import nn
 
 from mtl_course import datasets, distributed, models, training
 from mtl_course.commands.check import refuse_damaged
 from mtl_course.commands.evaluate import report
 from mtl_course.commands.options import NOT_IN_FILES, STATES, open_data
-from mtl_course.errors import CourseError, refuse_unknown
+from mtl_course.errors import CourseError, in_short, refuse_unknown
 from mtl_course.files import owned, write_whole
 from mtl_course.tasks import Tasks
 
@@ -32,7 +31,6 @@ def train(arguments: argparse.Namespace) -> int | None:
     Returns:
         The exit code if it was stopped: 130 after Ctrl-C and 143 after SIGTERM.
     """
-    usual = signal.signal(signal.SIGTERM, _stop)
     try:
         distributed.start(training.choose_device(arguments.device))
         _train(arguments)
@@ -42,18 +40,13 @@ def train(arguments: argparse.Namespace) -> int | None:
         if distributed.is_main():
             where = str(stop).partition(";")[0] or "stopped"
             print(f"mtl_course: {where}; go on with: {_command(arguments.out)}", file=sys.stderr, flush=True)
-        return 128 + getattr(stop, "signal", signal.SIGINT)
+        return 128 + getattr(stop, "signal", 2)
     except RuntimeError as error:
         if distributed.world() > 1 and ("gloo" in str(error) or isinstance(error, torch.distributed.DistError)):
             raise CourseError("another process stopped, whose own line says why; so this one stops too") from error
         raise
     finally:
         distributed.stop()
-        signal.signal(signal.SIGTERM, usual)
-
-
-def _stop(number: int, _: object) -> None:
-    raise training.Interrupted("stopped", number)
 
 
 def _command(out: Path) -> str:
@@ -68,14 +61,13 @@ def _train(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads or torch.get_num_threads())
     torch.manual_seed(arguments.seed)
     fit, select, val = (open_data(arguments, split) for split in ("fit", "select", "val"))
-    model = _model(arguments, fit.tasks)
+    model = _model(arguments, fit.tasks, fit.size)
     if distributed.rank():  # the same model everywhere, and then draws of one's own
         torch.manual_seed(arguments.seed + distributed.rank())
     options = _options(arguments, model, fit.tasks)
     pace = {"batch_size": arguments.batch_size, "workers": arguments.workers}
     loaders = datasets.loader(fit, train=True, seed=arguments.seed, **pace), datasets.loader(select, **pace)
     refuse_damaged(fit, select, val)
-    _try(model, select[0]["image"])
     talks = distributed.is_main()
     with owned(arguments.out if talks else None):
         if talks and not arguments.resume:
@@ -92,29 +84,23 @@ def _train(arguments: argparse.Namespace) -> None:
         print(f"best.safetensors, last.safetensors, history.csv and config.yaml are in {arguments.out}")
 
 
-def _model(arguments: argparse.Namespace, tasks: Tasks) -> nn.Module:
-    """The model, its trunk with the options of --trunk-option and --pretrained."""
+@torch.no_grad()
+def _model(arguments: argparse.Namespace, tasks: Tasks, size: int) -> nn.Module:
+    """The model, its trunk with the options of --trunk-option and --pretrained; it is seen to answer a picture."""
     words = arguments.trunk_option + ["pretrained=true"] * arguments.pretrained
     name, texts = arguments.trunk.partition(":")[0], dict(word.partition("=")[::2] for word in words)
     if name in models.sharing.TRUNKS:
         refuse_unknown(f"option of {name}", texts, inspect.signature(models.sharing.TRUNKS[name]).parameters)
     try:
         options = {key: yaml.safe_load(text) for key, text in texts.items()}
-        return models.build(arguments.model, arguments.trunk, tasks, **options)
+        model = models.build(arguments.model, arguments.trunk, tasks, **options)
+        model.eval()(torch.zeros(1, 3, size, size))
+        return model
     except CourseError:
         raise
     except (TypeError, ValueError, LookupError, RuntimeError, yaml.YAMLError) as error:
-        raise CourseError(f"the trunk {name} does not take {' '.join(words)}: {str(error).splitlines()[0]}") from error
-
-
-def _try(model: nn.Module, image: Tensor) -> None:
-    """Refuse a model that cannot answer a picture, before anything is written."""
-    try:
-        with torch.no_grad():
-            model.eval()(image[None])
-    except RuntimeError as error:
-        why = str(error).splitlines()[0]
-        raise CourseError(f"this model gives no answer to a picture {tuple(image.shape)}: {why}") from error
+        made = f"the trunk {' with '.join([name, *words])} answers no picture of {size} pixels a side"
+        raise CourseError(f"{made} ({in_short(error)}): choose other options") from error
 
 
 def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict:

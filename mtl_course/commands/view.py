@@ -40,8 +40,6 @@ def _of_run(arguments: argparse.Namespace, checkpoint: Path, title: str) -> Mask
     model.to(device).eval()
     samples = [data[k] for k in range(min(arguments.samples, len(data)))]
     logits = [model(one["image"][None].to(device))[task.name].float().cpu() for one in samples]
-    if not all(one.isfinite().all() for one in logits):
-        raise CourseError(f"the model's {task.name!r} is not finite: train it with lower lr")
     answers = [task.decode(one)[0] for one in logits]
     if task.channels == 1:  # of two classes: sigmoid(z) is the softmax of 0 and z
         logits = [torch.cat([one * 0, one], 1) for one in logits]

@@ -4,7 +4,7 @@ import atexit
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from traceback import walk_tb
+from traceback import format_exc, walk_tb
 
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
@@ -92,7 +92,7 @@ def workers_told() -> Iterator[None]:
     """In this block the fault of a loader's worker process becomes a CourseError. An error ends what waited for them.
 
     Raises:
-        CourseError: if a worker died, takes too long, or there is not enough shared memory.
+        CourseError: if a worker died, takes too long, there is not enough shared memory, or the samples differ.
     """
     try:
         yield
@@ -102,10 +102,13 @@ def workers_told() -> Iterator[None]:
                 with suppress(RuntimeError):  # torch tells of the death of each
                     worker.kill()  # one that hangs is deaf, and would be waited for at the end of the program
                     worker.join()
+        torch.multiprocessing.active_children()  # reaps the dead, of whom torch would tell at any later signal
         said = str(error).strip().split("\n")[-1]
         if isinstance(error, RuntimeError | OSError) and any(sign in said for sign in _SIGNS):
             mend = "try num_workers=0 (--workers 0), or give the machine more shared memory"
             raise CourseError(f"the worker processes that read pictures failed ({said.strip()}): {mend}") from error
+        if "default_collate" in format_exc():
+            raise CourseError(f"these samples make no batch ({said}): give all the same keys and sizes") from error
         raise
 
 

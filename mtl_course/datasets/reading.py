@@ -29,11 +29,7 @@ def voc_palette() -> np.ndarray:
 
 
 def listed(names: Sequence[object]) -> str:
-    """The first ten names, for an error.
-
-    >>> listed(["a", "b"])
-    'a, b'
-    """
+    """The first ten names, for an error."""
     return ", ".join(map(str, names[:10])) + (", ..." if len(names) > 10 else "")
 
 
@@ -73,9 +69,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def pair_size(picture: Path, mask: Path, binary: bool = False) -> tuple[int, int]:
-    """Height and width of a picture and its mask, from the headers alone.
-
-    The picture counts upright, as its EXIF orientation says; the mask must fit the upright picture.
+    """Height and width, from the headers alone, of a picture turned upright by EXIF and of its mask, which must fit.
 
     Args:
         picture, mask: the files.
@@ -144,11 +138,13 @@ def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
         uint8 (H, W).
 
     Raises:
-        CourseError: if the file is missing, empty, damaged, of another mode, or holds an unknown colour or id.
+        CourseError: if the file is missing, empty, damaged, of another mode, or holds an unknown or renumbered colour.
     """
     with opened(path, ("PNG",)) as image:
         _check_mode(image, path, binary)
         ids = np.asarray(image, np.uint8)
+        if image.mode == "P":
+            _refuse_moved(ids, image.getpalette(), path)
     if ids.ndim == 3:
         ids = np.stack([_from_colors(row, path) for row in ids])  # not all at once: a pixel takes 30 bytes
     if (ids + np.uint8(1)).max() > classes:  # 255 + 1 is 0 in uint8
@@ -156,6 +152,15 @@ def read_mask(path: Path, classes: int, binary: bool = False) -> np.ndarray:
         known = f"the class ids are 0 to {classes - 1} and {IGNORE_INDEX} = ignore"
         raise CourseError(f"{path}: {known}, it holds {bad}: correct the mask or the list of classes")
     return ids
+
+
+def _refuse_moved(ids: np.ndarray, palette: list[int], path: Path) -> None:
+    """An editor may renumber VOC's colours: then all are in VOC's palette, and black or that of 255 has another id."""
+    used = np.flatnonzero(np.bincount(ids.ravel(), minlength=256))
+    same = (np.resize(palette, (256, 3))[used, None] == voc_palette()).all(2)  # which of VOC's colours, (used, 256)
+    moved = same[:, [0, 255]].any(1) & (same.argmax(1) != used)
+    if moved.any() and same.any(1).all() and same.any(0).sum() == len(used):
+        raise CourseError(f"{path}: an editor renumbered VOC's colours (see id {used[moved][0]}): save the mask in RGB")
 
 
 def _from_colors(colors: np.ndarray, path: Path) -> np.ndarray:
@@ -236,8 +241,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     """Class names, one a line, by id, the background first.
 
     Raises:
-        CourseError: if there are fewer than 2 or more than 255, one is there twice or would act on a terminal, or the
-            file is none that `read_lines` takes.
+        CourseError: if they are not 2 to 255 different printable names, or the file is none that `read_lines` takes.
     """
     names = tuple(read_lines(path, path.parent.resolve()))
     if not 2 <= len(set(names)) == len(names) <= 255 or not all(map(str.isprintable, names)):

@@ -8,7 +8,7 @@ import safetensors.torch
 from torch import device, nn
 
 from mtl_course import __version__
-from mtl_course.errors import CourseError, Damaged, MissingFile
+from mtl_course.errors import CourseError, Damaged, MissingFile, in_short
 from mtl_course.files import write_whole
 from mtl_course.models.sharing import build
 from mtl_course.tasks import Task, Tasks, restore
@@ -62,14 +62,16 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
     except CourseError as error:  # a trunk that is not known, or needs an extra
         raise CourseError(f"{path}: {error}") from error
     except Exception as error:  # anything: the text is not ours
-        why = f"was written by another version of mtl_course ({_first(error)})"
-        raise CourseError(f"{path} {why}: train it anew") from error
+        why = f"cannot be built again from what it says of itself ({in_short(error)})"
+        raise CourseError(f"{path} {why}: pass the model to load as well, or train it anew") from error
     if model is None:
         raise CourseError(f"{path} does not say how to build its model: pass the model to load as well")
     try:
         model.load_state_dict(weights)  # float16 becomes what the model has
     except RuntimeError as error:
-        raise CourseError(f"{path} holds the weights of another model than the one to fill: {_first(error)}") from error
+        raise CourseError(
+            f"{path} holds the weights of another model than the one to fill: {in_short(error)}"
+        ) from error
     return model.eval(), tasks
 
 
@@ -90,11 +92,7 @@ def _read(path: Path) -> tuple[dict, dict]:
     except Exception as error:  # anything: the bytes are not ours
         last = path.with_name("last.safetensors")
         mend = f", or take {last}" if path.name == "best.safetensors" and last.is_file() else ""
-        raise Damaged(f"{path} is damaged or no safetensors file ({_first(error)}): get it anew{mend}") from error
+        raise Damaged(f"{path} is damaged or no safetensors file ({in_short(error)}): get it anew{mend}") from error
     if about is None:
         raise CourseError(f"{path} was not written by mtl_course: expected is a file of `python -m mtl_course train`")
     return about, weights
-
-
-def _first(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

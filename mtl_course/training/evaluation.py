@@ -45,8 +45,6 @@ def run_metrics(model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device:
                 present = [name for name in tasks if name in batch and losses.valid_pixels(batch[name]).any()]
                 losses.check_predictions(predictions, batch, tasks, present)
                 for name in present:
-                    if not predictions[name].isfinite().all():
-                        raise CourseError(f"batch {index}: the model's {name!r} is not finite: train it with lower lr")
                     metrics[name].update(tasks[name].decode(predictions[name]).cpu(), batch[name])
     finally:
         model.train(was_training)
@@ -103,12 +101,8 @@ def predict(model: nn.Module, tasks: Tasks, image: Tensor, size: int | None = No
     height, width = image.shape[1:]
     rows, columns = (height, width) if size is None else fitted_size(height, width, size, augment=False)
     fitted = joint_transform(size)(tv_tensors.Image(image)).as_subclass(Tensor)[None]
-    was_training, answers = model.training, {}
+    was_training = model.training
     predictions = losses.answers(model.eval()(fitted.to(next(model.parameters()).device)))
     model.train(was_training)
-    for name, task in tasks.items():
-        if not predictions[name].isfinite().all():
-            raise CourseError(f"the model's {name!r} is not finite: train it with lower lr")
-        seen = predictions[name][..., :rows, :columns].cpu()  # without the padding
-        answers[name] = task.decode(resize(seen, (height, width)))[0]
-    return answers
+    seen = {name: predictions[name][..., :rows, :columns].cpu() for name in tasks}  # without the padding
+    return {name: task.decode(resize(seen[name], (height, width)))[0] for name, task in tasks.items()}

@@ -103,9 +103,8 @@ class Objective:
         if self.scaler and not blamed:
             return  # the scale was too high
         values = ", ".join(f"{name.removeprefix('loss/')} {value.item():.4g}" for name, value in row.items())
-        raise CourseError(f"{where}: the gradient of {' and '.join(blamed) or 'Ω or the sum'} is not finite, though "
-                          f"the losses are ({values}); no step was taken: lower lr, or look at "
-                          "this batch")  # fmt: skip
+        said = f"{where}: the gradient of {' and '.join(blamed) or 'Ω or the sum'} is not finite, though the losses are"
+        raise CourseError(f"{said} ({values}); no step was taken: lower lr, or look at this batch")
 
 
 @contextmanager

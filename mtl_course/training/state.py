@@ -21,16 +21,6 @@ from mtl_course.files import write_whole
 STATE, BEFORE = "state.pt", "state.previous.pt"
 
 
-class Interrupted(KeyboardInterrupt):
-    """Training was stopped by Ctrl-C or SIGTERM, `signal`; the text says what is kept and how to go on."""
-
-    def __init__(self, text: str, signal: int):
-        super().__init__(text)
-        self.signal = signal
-
-    _render_traceback_ = CourseError._render_traceback_
-
-
 def write_state(path: str | Path, state: Mapping, before: Path | None = None) -> Path:
     """Write tensors and plain values, whole or not at all; the older file gets the name `before`."""
     body = io.BytesIO()

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from mtl_course import distributed
 from mtl_course.balancing import RuleNotDefined
 from mtl_course.datasets.loading import pictures
-from mtl_course.errors import CourseError
+from mtl_course.errors import CourseError, Interrupted
 from mtl_course.tasks import Batch
 from mtl_course.training import state
 from mtl_course.training.descent import Descent
@@ -205,4 +205,4 @@ class Trainer:
             where = f"epoch {len(self.keeper.history) + 1}, batch {self.at['batches']}"
             kept = (f"the state is in {self.keeper.folder}: go on with resume" if self.keeper.folder else
                     "without a checkpoint nothing was saved")  # fmt: skip
-            raise state.Interrupted(f"stopped after {where}; {kept}", signal)
+            raise Interrupted(f"stopped after {where}; {kept}", signal)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from voc_fixture import write_leaves
 
-from mtl_course import datasets, models, training
+from mtl_course import datasets, models, tasks, training
 from mtl_course.errors import CourseError
 
 SECTION = "Models, data sets and files of one's own"
@@ -72,6 +72,35 @@ def test_a_patience_of_none_at_all(told):
     with pytest.raises(CourseError) as error:
         training.fit(Net(dict), SCENES.tasks, DataLoader(SCENES, 4), epochs=1, device="cpu", patience=0)
     told("patience of 0", "`fit(..., patience=0)`", str(error.value), "-")
+
+
+CLASSES = {"class named twice": ["cat", "cat"], "one class alone": ["cat"], "256 classes": [str(i) for i in range(256)]}
+
+
+@pytest.mark.parametrize("fault", CLASSES)
+def test_classes_that_no_mask_can_tell_apart(told, fault):
+    with pytest.raises(CourseError) as error:
+        tasks.semantic(CLASSES[fault])
+    told(fault, "`tasks.semantic`", str(error.value), "-")
+
+
+def test_a_task_with_classes_needs_their_names(told):
+    with pytest.raises(CourseError) as error:
+        tasks.make(["semantic", "depth"])
+    told("semantic without classes", '`tasks.make(["semantic", "depth"])`', str(error.value), "-")
+    assert list(tasks.make(["depth"])) == ["depth"]
+
+
+def test_a_model_trained_on_some_of_its_tasks(told, course, tmp_path):
+    model = models.build("hard", "unet", SCENES.tasks, channels=(4, 8))
+    some = tasks.pick(SCENES.tasks, ["depth"])
+    training.fit(model, some, DataLoader(SCENES, 4), epochs=1, device="cpu", progress=False, checkpoint=tmp_path)
+    best = tmp_path / "best.safetensors"
+    answer = course("evaluate", "--checkpoint", best)
+    said = answer.said.replace(str(best), best.name)
+    told("model trained on some of its tasks", "a head for two, fit with one", said, answer.code)
+    again, found = training.load(best, models.build("hard", "unet", SCENES.tasks, channels=(4, 8)))
+    assert list(found) == ["depth"] and torch.equal(again.heads["depth"][1].bias, model.heads["depth"][1].bias)
 
 
 @pytest.fixture(scope="module")

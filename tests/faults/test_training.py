@@ -640,6 +640,48 @@ trainer.Trainer.step = stepped
         assert same_end(folder, finished)
 
 
+STOPPED = {
+    "SIGTERM during the check": ("from mtl_course.commands import check as m", "_counted", ["data", "check", "{}"]),
+    "SIGTERM while photographs are segmented": (
+        "from mtl_course import training as m",
+        "predict",
+        ["predict", "--checkpoint", "{run}/best.safetensors", "{}/images", "--out", "{out}"],
+    ),
+    "SIGTERM while a checkpoint is scored": (
+        "from mtl_course import training as m",
+        "evaluate",
+        ["evaluate", "--checkpoint", "{run}/best.safetensors"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", STOPPED)
+def test_sigterm_ends_every_command_with_a_line(told, fault, photos, run, tmp_path):
+    where, name, words = STOPPED[fault]
+    words = [word.format(photos, run=run, out=tmp_path / "out") for word in words]
+    program = f"""
+import os, runpy, signal, sys
+{where}
+work, calls = m.{name}, []
+def stopped(*args, **options):
+    calls.append(1)
+    if len(calls) == 3 or m.{name}.__name__ == "evaluate":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return work(*args, **options)
+stopped.__name__ = "{name}"
+m.{name} = stopped
+runpy.run_module("mtl_course", run_name="__main__", alter_sys=True)
+"""
+    (photos / ".mtl_course_check.json").unlink(missing_ok=True)
+    words = [sys.executable, "-c", program, *words]
+    done = subprocess.run(words, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
+    (line,) = ours(done.stderr)
+    told(fault, "sent to a command of its own", line, done.returncode)
+    assert done.returncode == 143 and "Traceback" not in done.stderr
+    if name == "predict":
+        assert len(list((tmp_path / "out").glob("*.json"))) == 2 and not list((tmp_path / "out").glob("*.part"))
+
+
 CELL = """
 import os, threading, time
 from faults.test_training import Pictures, fit
@@ -684,6 +726,13 @@ def test_the_stop_button_of_a_notebook(told, tmp_path):
 
 
 # Workers
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_of_two_sizes_in_a_batch(told, workers):
+    data = Pictures(lambda index: {"image": torch.zeros(3, 16, 24)} if index == 7 else None)
+    said = str(error_of(fit, data, workers=workers)).replace("RuntimeError: ", "")
+    told("pictures of two sizes in a batch", "one is 16 x 24", re.sub(r"at entry \d", "at entry N", said), "-")
 
 
 def in_worker(act):
