@@ -20,14 +20,8 @@ from mtl_course.errors import CourseError, Interrupted, printable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Args:
-        argv: the words after `python -m mtl_course`; default those of this process.
-
-    Returns:
-        The exit code.
-    """
+    """Run one command, `argv` or the words after `python -m mtl_course`, and give the exit code."""
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (a service may have closed it, and bars need one)
     with suppress(AttributeError):  # a terminal may lack a character of a name; a notebook's stdout lacks none
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
@@ -36,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return doctor.run_doctor()
         command = resolve_name(f"mtl_course.commands.{arguments.command}:{arguments.command}")
         code = command(arguments) or 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # which does nothing where stdout is closed
         return code
     except CourseError as error:
         return fail(error)
@@ -56,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def fail(text: object, code: int = 2) -> int:
     """Say in one line on stderr what went wrong, of several processes also in which; give the exit code."""
     rank = f"rank {os.environ['RANK']}: " if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ else ""
-    sys.stderr.write(f"mtl_course: {rank}{printable(text)}\n")  # at once, so that the lines of processes do not mix
+    print(f"mtl_course: {rank}{printable(text)}\n", end="", file=sys.stderr)  # at once: lines of processes do not mix
     return code
 
 
@@ -92,7 +86,7 @@ def _train_options(add: Callable) -> None:
     Scenes make a val of their own. A folder has none: its score is that of the pictures that chose the epoch. Several
     processes: torchrun --nproc-per-node=2 -m mtl_course train ...
     """
-    add("--config", type=Path, metavar="FILE", help="YAML with any of these options; what is on the line goes first")
+    add("--config", type=_path, metavar="FILE", help="YAML with any of these options; what is on the line goes first")
     add("--resume", action="store_true", help="go on with the run in --out, as its config.yaml says")
     _data_options(add)
     add("--samples", type=_positive, default=400, help="scenes: pictures to train on; default 400")
@@ -116,7 +110,7 @@ def _train_options(add: Callable) -> None:
     add("--precision", default="fp32", help="fp32, bf16 or fp16")
     add("--compile", action=argparse.BooleanOptionalAction, default=False, help="let torch.compile make it faster")
     add("--threads", type=_number(int, 1, 1024), help="of torch on the CPU; other numbers give other last digits")
-    add("--out", type=Path, default=Path("runs/last"), help="folder of the results; default runs/last")
+    add("--out", type=_path, default=Path("runs/last"), help="folder of the results; default runs/last")
 
 
 def _evaluate_options(add: Callable) -> None:
@@ -137,8 +131,8 @@ def _predict_options(add: Callable) -> None:
     and NAME.json (pixels and share of each class).
     """
     add("--checkpoint", **CHECKPOINT)
-    add("photos", nargs="+", type=Path, metavar="PHOTO", help="a file, or a folder of jpg and png")
-    add("--out", type=Path, required=True, help="folder of the results")
+    add("photos", nargs="+", type=_path, metavar="PHOTO", help="a file, or a folder of jpg and png")
+    add("--out", type=_path, required=True, help="folder of the results")
     _size_and_device(add, "longer side that the model sees; default that of the run, else 224")
 
 
@@ -148,11 +142,11 @@ def _view_options(add: Callable) -> None:
     Of a checkpoint or the folder of a run: pictures of the val split of its data (of a folder: its select part), with
     truth, prediction and probabilities. Of the folder of `predict --out`: the photographs with their masks.
     """
-    add("results", type=Path, help="a .safetensors file, the folder of a run, or that of predict --out")
+    add("results", type=_path, help="a .safetensors file, the folder of a run, or that of predict --out")
     add("--out", type=_ends_in(".html"), default=Path("runs/view.html"), help="a page; default runs/view.html")
     add("--samples", type=_positive, default=12, help="pictures to show; default 12")
     add("--task", help="the task to show; default the first with classes")
-    add("--photos", type=Path, metavar="FOLDER", help="of predict: the photographs; default beside the masks, or here")
+    add("--photos", type=_path, metavar="FOLDER", help="of predict: the photographs; default beside the masks, or here")
     add("--no-open", action="store_true", help="only write the page")
     _data_options(add)
 
@@ -175,8 +169,8 @@ def _make_data_options(add: Callable) -> None:
     kept in ROOT/.mtl_course_check.json, so that the next check, or train, looks only at what has changed.
     """
     add("what", choices=("voc", "scenes", "check"))
-    add("place", nargs="?", type=Path, metavar="ROOT", help="as --root")
-    add("--root", type=Path, help="default voc: data, scenes: runs/scenes_voc, check: MTL_COURSE_DATA or data")
+    add("place", nargs="?", type=_path, metavar="ROOT", help="as --root")
+    add("--root", type=_path, help="default voc: data, scenes: runs/scenes_voc, check: MTL_COURSE_DATA or data")
     add("--tasks", help="check: as for train; 1-bit masks serve foreground alone")
     add("--classes", help="check: as for train")
     add("--samples", type=_positive, default=200, help="scenes: pictures to make; default 200")
@@ -216,9 +210,13 @@ def _ends_in(suffix: str) -> Callable[[str], Path]:
     def read(text: str) -> Path:  # a slip of the name must not write over a checkpoint or a photograph
         if not text.lower().endswith(suffix):
             raise argparse.ArgumentTypeError(f"a name that ends in {suffix} is expected, and not {text!r}")
-        return Path(text)
+        return _path(text)
 
     return read
+
+
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # no shell looks at the ~ of --out=~/run, or of a file of options
 
 
 def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
@@ -233,7 +231,7 @@ def _number(kind: type, low: float, high: float) -> Callable[[str], float]:
 
 _positive, _seed = _number(int, 1, 10**7), _number(int, 0, 2**62)
 _rate, _decay = _number(float, 1e-9, 1e3), _number(float, 0, 0.999999)
-CHECKPOINT = {"type": Path, "required": True, "help": "a .safetensors file that train wrote"}
+CHECKPOINT = {"type": _path, "required": True, "help": "a .safetensors file that train wrote"}
 COMMANDS = {"train": _train_options, "evaluate": _evaluate_options, "predict": _predict_options, "view": _view_options,
             "export": _export_options, "data": _make_data_options, "records": _records_options,
             "doctor": _doctor_options}  # fmt: skip

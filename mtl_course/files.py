@@ -1,23 +1,22 @@
 """Files and folders are written whole or not at all."""
 
-import errno
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from errno import EACCES, EDQUOT, EEXIST, EFBIG, ENOLCK, ENOSPC, ENOTDIR, ENOTSUP, EPERM, EROFS
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from mtl_course.errors import CourseError
 
-_REASONS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "the disk is full, make room")
-_REASONS |= dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "no permission to write, choose another folder")
-_LARGE = "the file is larger than may be written here, raise the limit (ulimit -f) or choose another folder"
-_REASONS |= {errno.EFBIG: _LARGE}
-_REASONS |= dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a file is in the place of a folder, choose another name")
+_REASONS = dict.fromkeys((ENOSPC, EDQUOT), "the disk is full, make room")
+_REASONS |= dict.fromkeys((EACCES, EPERM, EROFS), "no permission to write, choose another folder")
+_REASONS[EFBIG] = "the file is larger than may be written here, raise the limit (ulimit -f) or choose another folder"
+_REASONS |= dict.fromkeys((EEXIST, ENOTDIR), "a file is in the place of a folder, choose another name")
 
 
 @contextmanager
@@ -91,7 +90,7 @@ def owned(folder: Path | None) -> Iterator[None]:
             who = owner.read_text("utf-8", "replace") if owner.is_file() else "another process"
             raise CourseError(f"{folder} is in use by {who}: stop that, or choose another folder") from None
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):
+            if error.errno not in (ENOLCK, ENOTSUP):
                 raise
             print(f"{folder} is on a disk without locks: see that no other run writes there")
     try:

@@ -173,8 +173,7 @@ class DirectionScores(_Sums):
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: unit vectors, float (B, 3, H, W) both; NaN in the target counts nowhere."""
         valid = valid_pixels(target)
-        cosine = (prediction * target).sum(1)[valid].double().clamp(-1, 1)
-        angle = cosine.acos().rad2deg()
+        angle = (prediction * target).sum(1)[valid].double().clamp(-1, 1).acos().rad2deg()
         within = {name: (angle < limit).sum() for name, limit in self.limits.items()}
         self.add(mean_angle=angle.sum(), pixels=valid.sum(), **within)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageColor
 from torch import Tensor, as_tensor
 
 from mtl_course.errors import CourseError
@@ -56,7 +56,7 @@ def color_table(task: Task) -> np.ndarray:
     """The colour of each value of a mask, uint8 (256, 3); 255 (ignore) is white."""
     table = np.zeros((256, 3), np.uint8)
     for value, color in [*enumerate(task.colors), (IGNORE_INDEX, IGNORE_COLOR)]:
-        table[value] = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        table[value] = ImageColor.getrgb(color)
     return table
 
 
@@ -74,7 +74,6 @@ def colorize(target: Tensor | np.ndarray, task: Task, like: Tensor | np.ndarray 
     target = np.asarray(target)
     if task.classes:
         return color_table(task)[target]
-    unknown = np.isnan(target).any(0)
     if task.kind == "depth":
         from matplotlib import colormaps
 
@@ -84,7 +83,7 @@ def colorize(target: Tensor | np.ndarray, task: Task, like: Tensor | np.ndarray 
         rgb = (colormaps["viridis"](np.clip(shade, 0, 1))[..., :3] * 255).astype(np.uint8)
     else:
         rgb = as_rgb(np.nan_to_num(target) / 2 + 0.5)
-    rgb[unknown] = 255
+    rgb[np.isnan(target).any(0)] = 255  # unknown
     return rgb
 
 
@@ -101,8 +100,7 @@ def overlay(image: Tensor, mask: Tensor, task: Task, opacity: float = 0.5) -> np
         uint8 (H, W, 3).
     """
     picture, mask = as_rgb(image), np.asarray(mask)
-    clear = (mask == 0) & (task.classes[0] in ("background", "inside"))
-    share = np.where(clear, 0, opacity)[..., None]
+    share = np.where((mask == 0) & (task.classes[0] in ("background", "inside")), 0, opacity)[..., None]
     return (picture * (1 - share) + colorize(mask, task) * share).round().astype(np.uint8)
 
 

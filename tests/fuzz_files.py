@@ -23,7 +23,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from voc_fixture import draw, write_devkit
 
 from mtl_course import models, tasks, training
@@ -263,7 +263,7 @@ def picture_files(folder):
     mask.putpalette(reading.voc_palette().tobytes())
     grey, bits = rgb.convert("L"), rgb.convert("1")
     exif = Image.Exif()
-    exif[reading.ORIENTATION], exif[0x010E] = 6, "a picture"
+    exif[ExifTags.Base.Orientation], exif[0x010E] = 6, "a picture"
     made = [
         (".jpg", rgb, "JPEG", {}), (".jpg", rgb, "JPEG", {"exif": exif}), (".jpg", rgb, "JPEG", {"progressive": True}),
         (".jpg", grey, "JPEG", {}), (".jpg", rgb.convert("CMYK"), "JPEG", {}), (".jpg", rgb, "JPEG", {"quality": 20}),

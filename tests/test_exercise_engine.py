@@ -1,5 +1,8 @@
 """The engine of the checks: what it notices by itself, on a small exercise of its own."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -191,6 +194,18 @@ def test_a_caller_without_gradients_gets_them_all_the_same():
     with torch.no_grad():
         assert mixed.judge(right)[0] is True
     assert torch.is_grad_enabled()
+
+
+def test_a_caller_in_inference_mode_is_judged_as_any_other():
+    with torch.inference_mode():
+        assert mixed.judge(right)[0] is True
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_python_without_docstrings_checks_all_the_same():
+    program = "from mtl_course.exercises import check; check.dice_loss(__import__('mtl_course.losses').losses.dice)"
+    done = subprocess.run([sys.executable, "-OO", "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("dice_loss: right."), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,15 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(sentence):
         MaskExplorer(arguments.pop("images"), **arguments)
 
 
+def test_a_view_that_runs_backwards_is_taken():
+    """As OpenCV's blue, green, red become red, green, blue."""
+    image = np.random.default_rng(0).integers(0, 256, (3, 4, 6), np.uint8)
+    mask = np.zeros((4, 6), np.int64)
+    turned = MaskExplorer([image[::-1]], [mask[:, ::-1]], classes=["a", "b"])
+    whole = MaskExplorer([image[::-1].copy()], [mask], classes=["a", "b"])
+    assert turned.samples[0]["parts"] == whole.samples[0]["parts"]
+
+
 def test_tensors_of_a_model_are_taken_as_they_are():
     likely = torch.rand(1, 2, 4, 4, requires_grad=True).softmax(1)
     images = torch.rand(1, 3, 4, 4, dtype=torch.float64, requires_grad=True).transpose(2, 3)

@@ -15,7 +15,7 @@ from pathlib import Path
 import fuzz_files
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision import tv_tensors
 
 from mtl_course import tasks
@@ -133,7 +133,7 @@ def test_a_large_mask_in_colours_takes_little_memory(tmp_path):
 
 def test_a_picture_with_damaged_exif_is_read_without_a_warning(tmp_path, recwarn):
     exif = Image.Exif()
-    exif[reading.ORIENTATION] = 6
+    exif[ExifTags.Base.Orientation] = 6
     Image.new("RGB", (4, 3)).save(tmp_path / "a.jpg", exif=exif)
     content = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(content.replace(exif.tobytes()[6:], exif.tobytes()[6:][:-6] + bytes([255] * 6)))

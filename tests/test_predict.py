@@ -202,7 +202,6 @@ def test_hostile_names_stay_in_the_folder_and_in_the_line(checkpoint, tmp_path, 
     [
         (lambda d: photo(d / "a.png"), ["a.jpg", "a.png"], "a.jpg and {d}/a.png would write the same files"),
         (lambda d: photo(d / "A.png"), ["a.jpg", "A.png"], "would write the same files"),
-        (lambda d: None, ["a.jpg", "a.jpg"], "would write the same files"),
         (lambda d: (d / "none").mkdir(), ["none"], "no photograph in the folder {d}/none"),
         (lambda d: (d / "out").mkdir() or (d / "out/a_depth.png").touch(), ["a.jpg"], "a_depth.png is there already"),
         (lambda d: (d / "out").mkdir() or (d / "out/a.json").touch(), ["a.jpg"], "a.json is there already"),
@@ -228,6 +227,29 @@ def test_a_full_disk_ends_it_in_one_sentence(checkpoint, tmp_path, capsys, monke
     monkeypatch.setattr(os, "fsync", full)
     _, err = call(capsys, checkpoint, tmp_path, "--out", tmp_path / "out", code=2)
     assert err.count("\n") == 1 and "the disk is full" in err and not list((tmp_path / "out").iterdir())
+
+
+def test_a_photograph_is_done_or_not(checkpoint, tmp_path, capsys, monkeypatch):
+    """The disk is full in the middle of the second one: nothing of it is in the way of another call."""
+    photo(tmp_path / "a.jpg"), photo(tmp_path / "b.jpg")
+    fsync, calls = os.fsync, []
+
+    def full(number):
+        calls.append(number)
+        if len(calls) == len(ENDS) + 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", full)
+    call(capsys, checkpoint, tmp_path, "--out", tmp_path / "out", code=2)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"a{end}" for end in ENDS}
+    call(capsys, checkpoint, tmp_path / "b.jpg", "--out", tmp_path / "out")
+
+
+def test_a_photograph_named_twice_is_done_once(checkpoint, tmp_path, capsys):
+    name = photo(tmp_path / "a.jpg")
+    out, _ = call(capsys, checkpoint, tmp_path, name, tmp_path / "x" / ".." / "a.jpg", "--out", tmp_path / "out")
+    assert out.startswith("1 of 1 photographs done")
 
 
 def test_a_damaged_checkpoint_is_one_sentence(checkpoint, tmp_path, capsys):

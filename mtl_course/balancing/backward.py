@@ -71,9 +71,7 @@ def multitask_backward(losses: Mapping[str, Tensor] | Sequence[Tensor], model: n
 
 def reads_of(rule: Rule) -> str:
     """What a rule reads: "nothing", "losses", "gramian" or "losses and gramian"."""
-    while hasattr(rule, "func"):  # functools.partial
-        rule = rule.func
-    return getattr(rule, "reads", "gramian")
+    return getattr(getattr(rule, "func", rule), "reads", "gramian")  # func: of a partial, which holds no other partial
 
 
 class RuleNotDefined(ValueError):
@@ -183,8 +181,7 @@ class _Step:
     def to_host(self, rows: Sequence[Tensor], wrt: str) -> tuple[Tensor, Tensor, float]:
         """The Gramian, the losses, and the scale of the gradients, in one copy from the device."""
         gramian = distributed.total(gramian_of(rows)) if wrt == "representation" else gramian_of(rows)
-        scale = self.scaled(gramian.new_ones(()))
-        sent = [gramian.flatten(), torch.stack(self.losses).detach(), scale[None]]
+        sent = [gramian.flatten(), torch.stack(self.losses).detach(), self.scaled(gramian.new_ones(1))]
         host = torch.cat([part.to(gramian) for part in sent]).cpu().double()
         return host[: len(rows) ** 2].view(len(rows), -1), host[len(rows) ** 2 : -1], host[-1].item()
 

@@ -131,8 +131,7 @@ def _table(good: dict[Path, list[int]], known: Sequence[str], names: Sequence[st
     counts = np.array([*good.values()], np.int64).reshape(-1, 256)
     chosen = counts[:, [known.index(name) for name in names]]
     every = np.column_stack([chosen, counts.sum(1) - chosen.sum(1)])
-    shares = every.sum(0) / max(every.sum(), 1)
     width = max(map(len, (*names, "ignored")))
     yield f"{'class':{width}}  {'pictures':>8}  {'pixels':>14}  {'share':>7}"
-    for name, column, share in zip((*names, "ignored"), every.T, shares):
+    for name, column, share in zip((*names, "ignored"), every.T, every.sum(0) / max(every.sum(), 1)):
         yield f"{name:{width}}  {(column > 0).sum():8,}  {column.sum():14,}  {share:7.2%}"

@@ -4,12 +4,12 @@ import argparse
 import io
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from mtl_course import plotting, training
 from mtl_course.commands.options import recall
@@ -38,7 +38,7 @@ def predict(arguments: argparse.Namespace) -> int:
     model.to(training.choose_device(arguments.device))
     for photo in photos:
         try:
-            image = torch.from_numpy(read_picture(photo)).permute(2, 0, 1)  # (3, H, W)
+            image = from_numpy(read_picture(photo)).permute(2, 0, 1)  # (3, H, W)
             answers = training.predict(model, tasks, image, size)
             about = {"photo": photo.name, "checkpoint": str(arguments.checkpoint), "size": size}
             _write(arguments.out / photo.stem, image, answers, tasks, about)
@@ -61,7 +61,8 @@ def _photos(paths: list[Path]) -> list[Path]:
         if not found:
             raise MissingFile(f"no photograph in the folder {path}: expected are jpg, jpeg or png files")
         for photo in found:
-            if (first := photos.setdefault(photo.stem.casefold(), photo)) is not photo:  # some disks take A for a
+            first = photos.setdefault(photo.stem.casefold(), photo)  # some disks take A for a
+            if first.resolve() != photo.resolve():
                 raise CourseError(f"{first} and {photo} would write the same files: rename one of them")
     return list(photos.values())
 
@@ -74,7 +75,7 @@ def _names(tasks: Tasks) -> dict[str, str]:
 
 
 def _write(start: Path, image: Tensor, answers: dict[str, Tensor], tasks: Tasks, about: dict[str, str | int]) -> None:
-    """The files of a photograph, whose names begin with `start`; the .json comes last."""
+    """The files of a photograph, whose names begin with `start`, all or none."""
     files, areas = {}, {}
     for name, end in _names(tasks).items():
         task, answer = tasks[name], answers[name]
@@ -84,11 +85,17 @@ def _write(start: Path, image: Tensor, answers: dict[str, Tensor], tasks: Tasks,
         if task.classes:
             pixels = answer.flatten().bincount(minlength=len(task.classes)).tolist()
             areas[name] = {c: {"pixels": n, "share": n / answer.numel()} for c, n in zip(task.classes, pixels)}
-    for end, picture in files.items():
-        picture.save(content := io.BytesIO(), "PNG")
-        write_whole(f"{start}{end}", content.getvalue())
     about = about | {"height": image.shape[1], "width": image.shape[2], "areas": areas}
-    write_whole(f"{start}.json", (json.dumps(about, indent=1) + "\n").encode())
+    try:
+        for end, picture in files.items():
+            picture.save(content := io.BytesIO(), "PNG")
+            write_whole(f"{start}{end}", content.getvalue())
+        write_whole(f"{start}.json", (json.dumps(about, indent=1) + "\n").encode())
+    except BaseException:  # a photograph is done or not: what is left of it would stand in the way of the next run
+        for end in files:
+            with suppress(OSError):
+                Path(f"{start}{end}").unlink()
+        raise
 
 
 def _drawn(answer: np.ndarray, task: Task) -> Image.Image:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import yaml
-from torch import nn
 
 from mtl_course import datasets, distributed, models, training
 from mtl_course.commands.check import refuse_damaged
@@ -85,7 +84,7 @@ def _train(arguments: argparse.Namespace) -> None:
 
 
 @torch.no_grad()
-def _model(arguments: argparse.Namespace, tasks: Tasks, size: int) -> nn.Module:
+def _model(arguments: argparse.Namespace, tasks: Tasks, size: int) -> torch.nn.Module:
     """The model, its trunk with the options of --trunk-option and --pretrained; it is seen to answer a picture."""
     words = arguments.trunk_option + ["pretrained=true"] * arguments.pretrained
     name, texts = arguments.trunk.partition(":")[0], dict(word.partition("=")[::2] for word in words)
@@ -103,7 +102,7 @@ def _model(arguments: argparse.Namespace, tasks: Tasks, size: int) -> nn.Module:
         raise CourseError(f"{made} ({in_short(error)}): choose other options") from error
 
 
-def _options(arguments: argparse.Namespace, model: nn.Module, tasks: Tasks) -> dict:
+def _options(arguments: argparse.Namespace, model: torch.nn.Module, tasks: Tasks) -> dict:
     """The options of fit; what it would refuse is refused here, before anything is written."""
     options = {name: getattr(arguments, name) for name in FOR_FIT}
     choices = {name: getattr(arguments, name) for name in FOR_OBJECTIVE}

@@ -51,7 +51,7 @@ def _of_run(arguments: argparse.Namespace, checkpoint: Path, title: str) -> Mask
 
 def _of_predict(arguments: argparse.Namespace, title: str) -> MaskExplorer:
     """Photographs and the masks that predict wrote of them."""
-    results = sorted(filter(Path.is_file, arguments.results.glob("*.json")))[: arguments.samples]
+    results = sorted(filter(Path.is_file, arguments.results.glob("[!.]*.json")))[: arguments.samples]
     if not results:
         raise CourseError(f"{arguments.results} holds no results: neither best.safetensors nor a NAME.json of predict")
     images, masks, names, classes = zip(*(_photo(path, arguments) for path in results))

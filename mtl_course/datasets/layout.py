@@ -53,8 +53,7 @@ def _place(rng: np.random.Generator, difficulty: float, wall_distance: float, wa
 def _dress(rng: np.random.Generator, solid: Solid, difficulty: float, room: list[Look]) -> Solid:
     hidden = rng.random() < 0.6 * difficulty  # in the colours of wall or floor, with a texture of its own
     colors = room[rng.integers(2)].colors if hidden else _colors(rng, 0.8)
-    yaw = rng.uniform(0.2, pi / 2 - 0.2)
-    return replace(solid, yaw=yaw, look=_look(rng, colors, rng.uniform(1.6, 3.2)))
+    return replace(solid, yaw=rng.uniform(0.2, pi / 2 - 0.2), look=_look(rng, colors, rng.uniform(1.6, 3.2)))
 
 
 def _look(rng: np.random.Generator, colors: np.ndarray, waves: float) -> Look:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
@@ -65,7 +64,7 @@ class Kept:
     def __reduce__(self) -> tuple:
         return type(self), (self.shapes,)
 
-    def get(self, index: int, make: Callable[[int], Tensor]) -> Tensor:
+    def get(self, index: int, make: Callable[[int], torch.Tensor]) -> torch.Tensor:
         """The item, uint8 (planes, H, W), made now if it is not there yet."""
         if not self._ready[index]:
             self._items[index][:] = make(index)
@@ -103,8 +102,8 @@ class MaskedPhotos(Dataset):
         self.pairs, self.known, self.size, self.augment = list(pairs), tuple(known), size, augment
         self.classes = choose_classes(self.known, classes)
         self.tasks = task_makers.pick(task_makers.make(TASKS, self.classes), tasks)
-        steps = joint_transform(size, augment).transforms
-        self._random = v2.Compose(steps[0 if size is None else 1 :])  # what comes after the resize
+        # What comes after the resize.
+        self._random = v2.Compose(joint_transform(size, augment).transforms[0 if size is None else 1 :])
         self.binary = list(self.tasks) == ["foreground"] and classes is None
         self.new_ids = np.full(256, IGNORE_INDEX, np.uint8)
         self.new_ids[[self.known.index(name) for name in self.classes]] = range(len(self.classes))
@@ -116,16 +115,16 @@ class MaskedPhotos(Dataset):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         index = range(len(self))[index]
         planes = self._kept.get(index, self._read) if self._kept else self._read(index)
         image, masks = self._random(tv_tensors.Image(planes[:3]), tv_tensors.Mask(planes[3:]))
-        semantic, boundary = masks.as_subclass(Tensor)[0], masks.as_subclass(Tensor)[-1]
+        semantic, boundary = masks.as_subclass(torch.Tensor)[0], masks.as_subclass(torch.Tensor)[-1]
         foreground = semantic.clamp(max=1).where(semantic != IGNORE_INDEX, IGNORE_INDEX)
         every = {"semantic": semantic, "foreground": foreground, "boundary": boundary}
-        return {"image": image.as_subclass(Tensor)} | {name: every[name] for name in self.tasks}
+        return {"image": image.as_subclass(torch.Tensor)} | {name: every[name] for name in self.tasks}
 
-    def _read(self, index: int) -> Tensor:
+    def _read(self, index: int) -> torch.Tensor:
         """Colours, class ids and, if asked for, borders: uint8 (4 or 5, H, W), resized."""
         (picture, mask), shape = self.pairs[index], self.shapes[index]
         ids = read_mask(mask, len(self.known), self.binary)

@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from mtl_course.errors import CourseError, MissingFile
 from mtl_course.losses import IGNORE_INDEX
@@ -15,7 +16,6 @@ from mtl_course.losses import IGNORE_INDEX
 MEGAPIXELS = 64  # the most that a file may hold
 NARROW = 50  # how much longer one side may be; resized by the shorter one, a line would take gigabytes
 MEGABYTES = 16  # the most that a list of names may hold
-ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap width and height
 
 
 def voc_palette() -> np.ndarray:
@@ -49,12 +49,12 @@ def opened(path: Path, formats: Sequence[str] = ("JPEG", "PNG")) -> Iterator[Ima
             if image.width * image.height > MEGAPIXELS * 10**6:
                 raise Image.DecompressionBombError
             yield image
-    except CourseError:
+    except (CourseError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise MissingFile(f"{path}: there is no such file: put it there") from error
-    except (OSError, SyntaxError, ValueError, EOFError, AssertionError, Image.DecompressionBombError) as error:
-        kind, why = " or ".join(formats), getattr(error, "strerror", None) or error  # Pillow asserts, too
+    except Exception as error:  # anything: the bytes are not ours
+        kind, why = " or ".join(formats), getattr(error, "strerror", None) or error
         said = {
             PermissionError: "no permission to read it: change the rights of the file",
             Image.DecompressionBombError: f"more than {MEGAPIXELS} million pixels by its header: make it smaller",
@@ -64,8 +64,8 @@ def opened(path: Path, formats: Sequence[str] = ("JPEG", "PNG")) -> Iterator[Ima
 
 
 def orientation(image: Image.Image) -> int:
-    """How a picture is stored, by EXIF: 1 is upright."""
-    return image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+    """How a picture is stored, by EXIF: 1 is upright, 5 to 8 swap width and height."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) if "exif" in image.info else 1
 
 
 def pair_size(picture: Path, mask: Path, binary: bool = False) -> tuple[int, int]:
@@ -187,8 +187,8 @@ def _files_in(root: Path, folder: Path, suffixes: Sequence[str]) -> dict[str, Pa
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
             if path.is_symlink() and not is_inside(path, root):
                 raise CourseError(f"{path} is a link that leaves {root}: put the file there itself")
-            if found.setdefault(path.stem, path) is not path:
-                raise CourseError(f"{found[path.stem]} and {path} have one name: rename one of them")
+            if (first := found.setdefault(normalize("NFC", path.stem), path)) is not path:
+                raise CourseError(f"{first} and {path} have one name: rename one of them")
     return found
 
 
@@ -220,7 +220,7 @@ def matched_files(root: Path, pictures: str, masks: str, names: Iterable[str] | 
 def _refuse_lost(what: str, those: str, names: Collection[str], there: Container[str], folder: Path) -> None:
     if lost := [name for name in names if name not in there]:
         said = f"{len(lost)} of {len(names)} {those} have no {what} in {folder} ({listed(lost)})"
-        raise MissingFile(f"{said}: add the {what}s, or unpack again")
+        raise MissingFile(f"{said}: add the {what}s, correct the names, or unpack again")
 
 
 def read_lines(path: Path, root: Path) -> list[str]:
@@ -234,7 +234,7 @@ def read_lines(path: Path, root: Path) -> list[str]:
     text = path.read_text("utf-8-sig", errors="replace")
     if "\0" in text or "\ufffd" in text:  # UTF-16 has zeros
         raise CourseError(f"{path}: text in UTF-8 is expected, and this is none: save it again as UTF-8")
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [normalize("NFC", line.strip()) for line in text.splitlines() if line.strip()]
 
 
 def read_classes(path: Path) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def voc_pairs(folder: Path, split: str | None = None) -> list[tuple[Path, Path]]
 
     Args:
         folder: VOC{year}, resolved.
-        split: see `VOC`; None: every one.
+        split: see `VOC`; None: every one but "test".
 
     Raises:
         MissingFile: if pictures or masks are missing (how many, the first ten).
@@ -88,7 +88,8 @@ def voc_pairs(folder: Path, split: str | None = None) -> list[tuple[Path, Path]]
     """
     files = {f.stem: f for f in sorted(folder.glob("ImageSets/Segmentation/*.txt")) if not f.name.startswith(".")}
     if split is None:
-        return matched_files(folder, *FOLDERS, [name for file in files.values() for name in _names_in(file, folder)])
+        every = [file for name, file in files.items() if name != "test"]  # whose masks VOC has never shown
+        return matched_files(folder, *FOLDERS, [name for file in every for name in _names_in(file, folder)])
     if "train" in files:
         files = dict.fromkeys(PARTS, files["train"]) | files
     refuse_unknown("split", [split], sorted(files))

@@ -58,8 +58,8 @@ class Check:
 
     def sentences(self) -> list[str]:
         """What is understood, then one sentence for each typical mistake."""
-        parts = re.split(r"^- ", inspect.getdoc(self.answers), flags=re.MULTILINE)
-        return [" ".join(part.split()) for part in parts]
+        told = inspect.getdoc(self.answers) or ""  # python -OO has none
+        return [" ".join(part.split()) for part in re.split("^- ", told, flags=re.MULTILINE)]
 
     def judge(self, function: Callable, seed: int = 0) -> tuple[bool | None, str]:
         """Try the learner's function on the cases of a seed; the same seed gives the same verdict.
@@ -71,7 +71,7 @@ class Check:
         # Of each case [answer, gradients]: of the learner, the right function, the mistakes; and what is wrong first.
         tried, wrong = [], ""
         try:
-            with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
                 cases = list(self.cases(torch.Generator().manual_seed(seed)))
                 for case in cases:
                     tried.append([self._answer(function, case), *self._measured(self.answers, case)])

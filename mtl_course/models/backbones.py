@@ -90,8 +90,7 @@ def _stages(blocks: Sequence[nn.Module]) -> tuple[list[list[nn.Module]], tuple[i
 
 
 def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
-    from torchvision import models
-    from torchvision.ops import Conv2dNormActivation
+    from torchvision import models, ops
 
     try:
         network = models.get_model(name)
@@ -106,7 +105,7 @@ def _torchvision_blocks(name: str, pretrained: bool) -> list[nn.Module]:
         return [b for c in [*network.children()][:-2] for b in (c if isinstance(c, nn.Sequential) else [c])]
     blocks = list(network.features)
     # The last 1×1 convolution widens the features for the classifier alone.
-    return blocks[:-1] if isinstance(blocks[-1], Conv2dNormActivation) else blocks
+    return blocks[:-1] if isinstance(blocks[-1], ops.Conv2dNormActivation) else blocks
 
 
 def _lite_blocks(pretrained: bool) -> list[nn.Module]:

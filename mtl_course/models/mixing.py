@@ -3,8 +3,7 @@
 Every architecture maps images (B, 3, H, W) to one prediction a task, (B, channels, H, W).
 """
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor, cat, full, nn, stack
 
 from mtl_course.errors import refuse_unknown
 from mtl_course.formula import mix
@@ -34,7 +33,7 @@ class CrossStitch(Sharing):
         refuse_outside("own", own, 0, 1)
         count = len(tasks)
         self.trunks = nn.ModuleList(make_trunks(trunk, count, "CrossStitch", staged=True))
-        start = torch.full((count, count), (1 - own) / max(count - 1, 1)).fill_diagonal_(own if count > 1 else 1)
+        start = full((count, count), (1 - own) / max(count - 1, 1)).fill_diagonal_(own if count > 1 else 1)
         self.stitches = nn.ParameterList(start.clone() for _ in self.trunks[0].widths)  # A^l, (T, T) each
         self.alpha = nn.Parameter(start)  # (T, T)
         self.heads = make_heads(self.trunks[0].out_channels, tasks)
@@ -42,12 +41,12 @@ class CrossStitch(Sharing):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         states, skips = [images] * len(self.trunks), []
         for level, stitch in enumerate(self.stitches):
-            outputs = torch.stack([trunk.stage(level, x) for trunk, x in zip(self.trunks, states)])
+            outputs = stack([trunk.stage(level, x) for trunk, x in zip(self.trunks, states)])
             states = [mix(row, outputs) for row in stitch]  # T maps (B, widths[level], H', W')
             skips.append(states)
         size = images.shape[-2:]
         self._features = tuple(trunk.decode(own, size)[-1] for trunk, own in zip(self.trunks, zip(*skips)))
-        decoded = torch.stack(self._features)  # (T, B, C, H, W)
+        decoded = stack(self._features)  # (T, B, C, H, W)
         return {name: resize(h(mix(row, decoded)), size) for (name, h), row in zip(self.heads.items(), self.alpha)}
 
 
@@ -68,7 +67,7 @@ class Attention(nn.Module):
 
     def forward(self, z: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the task carries on, (B, out, H, W), and the mask a, (B, shared, H, W)."""
-        mask = self.mask(z if carried is None else torch.cat([z, resize(carried, z.shape[-2:])], dim=1))
+        mask = self.mask(z if carried is None else cat([z, resize(carried, z.shape[-2:])], dim=1))
         return self.carry(mask * z), mask
 
 
@@ -166,7 +165,7 @@ class Mixture(Sharing):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         alpha = self.alpha(images)
         self._features = tuple(expert(images) for expert in self.experts)
-        outputs, size = torch.stack(self._features), images.shape[-2:]  # (N, B, C, H, W)
+        outputs, size = stack(self._features), images.shape[-2:]  # (N, B, C, H, W)
         if self.by_pixel:
             alpha = {name: resize(a, outputs.shape[-2:]) for name, a in alpha.items()}
         return {name: resize(h(mix(alpha[name], outputs)), size) for name, h in self.heads.items()}

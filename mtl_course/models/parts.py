@@ -1,9 +1,8 @@
 """What the architectures are made of: heads, trunks made on demand, and shared features kept for the balancers."""
 
-import math
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor, inf, nn
 
 from mtl_course.errors import CourseError
 from mtl_course.models.trunks import Trunk, conv_block
@@ -36,10 +35,10 @@ def make_trunks(trunk: TrunkMaker, count: int, who: str, staged: bool = False) -
     return made
 
 
-def refuse_outside(option: str, value: float, low: float, high: float = math.inf) -> None:
+def refuse_outside(option: str, value: float, low: float, high: float = inf) -> None:
     """Raise unless low <= value <= high and value is finite."""
-    if not (low <= value <= high and value < math.inf):
-        until = "" if high == math.inf else f" and <= {high}"
+    if not (low <= value <= high and value < inf):
+        until = "" if high == inf else f" and <= {high}"
         raise CourseError(f"{option} must be finite, >= {low}{until}, and not {value}")
 
 

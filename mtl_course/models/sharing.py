@@ -30,8 +30,7 @@ class SingleTask(nn.Module):
         self.heads = nn.ModuleDict({name: head(self.trunks[name].out_channels, task) for name, task in tasks.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        size = images.shape[-2:]
-        return {name: resize(self.heads[name](trunk(images)), size) for name, trunk in self.trunks.items()}
+        return {name: resize(self.heads[name](t(images)), images.shape[-2:]) for name, t in self.trunks.items()}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """None: the networks have nothing in common."""

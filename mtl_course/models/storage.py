@@ -69,9 +69,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, d
     try:
         model.load_state_dict(weights)  # float16 becomes what the model has
     except RuntimeError as error:
-        raise CourseError(
-            f"{path} holds the weights of another model than the one to fill: {in_short(error)}"
-        ) from error
+        said = f"{path} holds the weights of another model than the one to fill"
+        raise CourseError(f"{said}: {in_short(error)}") from error
     return model.eval(), tasks
 
 

@@ -1,6 +1,5 @@
 """What moves the parameters: AdamW, the learning rate of each step, clipping, and the mean of the weights."""
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -23,7 +22,7 @@ class Descent:
     def __init__(self, model: nn.Module, rule: Rule, lr: Rates, weight_decay: float, steps: int, clip: float | None,
                  mean: float):  # fmt: skip
         rates = lr if isinstance(lr, Mapping) else {"": lr}
-        if not all(0 < rate < math.inf for rate in rates.values()) or not rates or not (clip is None or clip > 0):
+        if not all(0 < rate < torch.inf for rate in rates.values()) or not rates or not (clip is None or clip > 0):
             raise CourseError(f"fit needs a finite lr > 0 and clip > 0 or None, and got {lr} and {clip}")
         if not 0 <= mean < 1:
             raise CourseError(f"mean_weights is a decay, >= 0 and < 1, and not {mean}")
@@ -34,7 +33,7 @@ class Descent:
         on_cuda = next(model.parameters()).is_cuda and not learned
         self.optimizer = optim.AdamW(groups, weight_decay=weight_decay, fused=on_cuda or None)
         self.schedule = optim.lr_scheduler.OneCycleLR(self.optimizer, [g["lr"] for g in groups], total_steps=steps)
-        self.model, self.clip = model, clip or math.inf
+        self.model, self.clip = model, clip or torch.inf
         self.mean = AveragedModel(model, multi_avg_fn=_mean_of(mean), use_buffers=True) if mean else None
         self.scored = self.mean.module if self.mean else model
 

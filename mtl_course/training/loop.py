@@ -111,9 +111,8 @@ def described(model: nn.Module, tasks: Tasks, objective: Objective) -> dict:
     options = getattr(rule, "keywords", None) or {name: x for name, x in vars(rule).items() if isinstance(x, float)}
     return {"version": __version__, "model": str(getattr(model, "recipe", type(model).__name__)),
             "parameters": [[name, list(p.shape)] for name, p in model.named_parameters()],
-            "tasks": [[task.name, task.kind, list(task.classes), _name(task.loss)] for task in tasks.values()],
-            "rule": _name(rule), "options of the rule": options, "omega": _name(objective.omega),
-            "wrt": objective.wrt}  # fmt: skip
+            "tasks": [[t.name, t.kind, list(t.classes), _name(t.loss)] for t in tasks.values()], "rule": _name(rule),
+            "options of the rule": options, "omega": _name(objective.omega), "wrt": objective.wrt}  # fmt: skip
 
 
 def _name(function: object) -> str:

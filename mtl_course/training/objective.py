@@ -13,7 +13,6 @@ from mtl_course.tasks import Batch, Tasks
 
 Omega = Callable[[nn.Module], Tensor]
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-WRT = ("parameters", "representation")
 
 
 class Objective:
@@ -23,14 +22,13 @@ class Objective:
                  omega: Omega | None = None, precision: str = "fp32", wrt: str = "parameters"):  # fmt: skip
         refuse_unknown("task", weights or {}, tasks)
         refuse_unknown("precision", [precision], PRECISIONS)
-        refuse_unknown("wrt", [wrt], WRT)
+        refuse_unknown("wrt", [wrt], ("parameters", "representation"))
         if weights and rule != "equal":
             raise CourseError(f"fixed weights are a rule of their own: give weights or the rule {rule!r}, not both")
         self.tasks, self.omega, self.dtype, self.wrt = tasks, omega, PRECISIONS[precision], wrt
         self.scaler: torch.amp.GradScaler | None = None
+        rule = fixed([weights.get(name, 1.0) for name in tasks]) if weights else rule
         self.rule = make(rule, len(tasks)) if isinstance(rule, str) else rule
-        if weights:
-            self.rule = fixed([weights.get(name, 1.0) for name in tasks])
 
     def prepare(self, model: nn.Module, place: torch.device) -> None:
         """Refuse a model that the rule cannot work on; in float16 also make the scaler of the gradients."""

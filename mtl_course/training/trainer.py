@@ -1,6 +1,5 @@
 """A run step by step: epochs, steps, what is written down of them, and the state to go on from."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, perf_counter
 
@@ -97,7 +96,7 @@ class Trainer:
         self.keeper.keep(row)
         self.begin()
         self.save()
-        bar.set_postfix_str(f"{self.keeper.monitor} {row.get(self.keeper.monitor, math.nan):.3f}", refresh=False)
+        bar.set_postfix_str(f"{self.keeper.monitor} {row.get(self.keeper.monitor, torch.nan):.3f}", refresh=False)
 
     def open(self) -> Iterator[Batch]:
         """The batches of this epoch from where it stands; those that were done are read once more and dropped."""
@@ -126,7 +125,7 @@ class Trainer:
             raise CourseError(f"the rule is defined at no step ({skipped[0]}): choose another rule")
         if skipped:
             bar.write(f"{len(skipped)} of {self.at['batches']} steps were skipped, the first at {skipped[0]}")
-        means = {name: float(torch.stack(values).mean()) if values else math.nan for name, values in seen.items()}
+        means = {name: float(torch.stack(values).mean()) if values else torch.nan for name, values in seen.items()}
         return means | {"skipped": len(skipped)}
 
     def step(self, batch: Batch, where: str) -> Row:
@@ -166,9 +165,9 @@ class Trainer:
         now = self.scoring or state.random_states(self.loader)
         stands = distributed.gather({"at": self.at | {"seen": seen}, "now": now})
         if distributed.is_main():
-            content = {"run": self.run, "stands": stands, "history": self.keeper.history}
-            content |= {"descent": {name: part.state_dict() for name, part in self.moving.items()}}
-            content["threads"] = torch.get_num_threads()
+            moving = {name: part.state_dict() for name, part in self.moving.items()}
+            content = {"run": self.run, "stands": stands, "history": self.keeper.history, "descent": moving,
+                       "threads": torch.get_num_threads()}  # fmt: skip
             state.write_state(self.keeper.folder / state.STATE, content, self.keeper.folder / state.BEFORE)
 
     def resume(self) -> None:
@@ -185,11 +184,11 @@ class Trainer:
             for name, values in self.at["seen"].items():  # the losses are where the model is, α is on the CPU
                 place = self.place if name.startswith("loss/") else "cpu"
                 self.at["seen"][name] = [] if values is None else list(values.to(place).unbind())
-        except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+            if found["threads"] != torch.get_num_threads():
+                tqdm.write(f"this run had {found['threads']} threads and now has {torch.get_num_threads()}: sums are "
+                           "rounded in another order, so the weights will differ in their last digits")  # fmt: skip
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CourseError(f"{self.keeper.folder}: the state there is no state of this run: start anew") from error
-        if found["threads"] != torch.get_num_threads():
-            tqdm.write(f"this run had {found['threads']} threads and now has {torch.get_num_threads()}: sums are "
-                       "rounded in another order, so the weights will differ in their last digits")  # fmt: skip
 
     def look(self) -> None:
         """Save the state if it is time to, or stop here, after a signal to any of the processes.

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import anywidget
 import numpy as np
-import torch
 import traitlets
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, tensor, uint8
 
 from mtl_course.errors import CourseError
 from mtl_course.files import write_whole
@@ -89,11 +88,10 @@ def fallback(frames: Sequence[tuple[Array, str]], look: Mapping) -> str:
     sources = [(f"data:image/png;base64,{_png(picture)}", html.escape(alt)) for picture, alt in frames]
     images = "".join(f'<img alt="{alt}" src="{source}" style="{style}">' for source, alt in sources)
     slider = f'<input type="range" min="0" max="{len(frames) - 1}" value="0" aria-label="picture" oninput="{SLIDE}">'
-    return (
-        '<figure class="mtl-fallback"><div style="display:flex;gap:8px;overflow-x:auto;scroll-snap-type:x mandatory" '
-        f'tabindex="0" role="group" aria-label="pictures">{images}</div>{slider if len(frames) > 1 else ""}'
-        f"<figcaption>{key}<br>{html.escape(told)} Live in a running Jupyter.</figcaption></figure>"
-    )
+    row = "display:flex;gap:8px;overflow-x:auto;scroll-snap-type:x mandatory"
+    box = f'<div style="{row}" tabindex="0" role="group" aria-label="pictures">{images}</div>'
+    caption = f"<figcaption>{key}<br>{html.escape(told)} Live in a running Jupyter.</figcaption>"
+    return f'<figure class="mtl-fallback">{box}{slider if len(frames) > 1 else ""}{caption}</figure>'
 
 
 def strip(parts: Sequence[Array], room: int = 128) -> Array:
@@ -127,7 +125,7 @@ def numbers(values: Tensor | Array, where: str, expected: str, fits: Callable[[T
         CourseError: if it does not fit.
     """
     try:
-        found = (values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))).detach().cpu()
+        found = (values if isinstance(values, Tensor) else tensor(np.array(values, order="C"))).detach().cpu()
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
         raise CourseError(f"{where} should be {expected}, and is {type(values).__name__}") from error
     if found.is_complex() or not fits(found):
@@ -152,7 +150,7 @@ def pixels(image: Tensor | Array, where: str) -> Array:
         if not (low >= 0 and high <= 1):  # NaN fails too
             raise CourseError(f"{where} is a picture of floats, which should lie in [0, 1]: divide bytes by 255")
         found = (found.float() * 255).round().byte()
-    numbers(found, where, expected, lambda x: x.dtype == torch.uint8)
+    numbers(found, where, expected, lambda x: x.dtype == uint8)
     return found.permute(1, 2, 0).contiguous().numpy()
 
 

@@ -138,14 +138,13 @@ def _chosen(first: dict, classes: Sequence[str], given: dict, samples: int) -> r
     needs = {name: name for name in MASKS} | {"chosen": "probabilities", "errors": "truth"}
     there = ["picture", "drawing", *[view for view, part in needs.items() if part in first["parts"]]]
     left = next(name for name in ("prediction", "truth", "picture") if name in there)
-    scored = next(name for name in ("prediction", "second", "drawing") if name in there)
-    chosen = replace(render.usual(classes), **{"left": left, "scored": scored, **given})
+    scored = [name for name in ("prediction", "second", "drawing") if name in there]
+    chosen = replace(render.usual(classes), **{"left": left, "scored": scored[0], **given})
     every, thresholds = range(len(classes)), [None, *range(1, 257)] if "chosen" in there else [None]
     possible = {"sample": range(samples), "left": there, "right": [None, *there], "split": range(101)}
     possible |= {"opacity": range(101), "chosen": every, "threshold": thresholds, "true": [None, *every]}
-    possible |= {"scored": [name for name in ("prediction", "second", "drawing") if name in there]}
-    possible |= {"predicted": [None, *every], "tool": ("look", "brush", "eraser"), "brush": range(1, 42)}
-    for name, allowed in (possible | {"order": render.ORDERS}).items():
+    possible |= {"scored": scored, "predicted": [None, *every], "tool": ("look", "brush", "eraser")}
+    for name, allowed in (possible | {"brush": range(1, 42), "order": render.ORDERS}).items():
         if (value := getattr(chosen, name)) not in allowed:
             told = f"{allowed[0]} to {allowed[-1]}" if len(allowed) > 9 else ", ".join(map(str, allowed))
             raise CourseError(f"{name} is one of {told}, and not {value!r}")

@@ -43,10 +43,9 @@ class FrontExplorer(Viewer):
 
     _esm = module("front.js")
 
-    def __init__(self, points: Sequence[Mapping], *, x: str, y: str,
-                 better: tuple[str, str] = ("higher", "higher"), pictures: Sequence[Array] | None = None,
-                 interval: str = "95 % interval", title: str = "Two scores, and what they cost each other",
-                 chosen: int = 0):  # fmt: skip
+    def __init__(self, points: Sequence[Mapping], *, x: str, y: str, better: tuple[str, str] = ("higher", "higher"),
+                 pictures: Sequence[Array] | None = None, interval: str = "95 % interval",
+                 title: str = "Two scores, and what they cost each other", chosen: int = 0):  # fmt: skip
         if chosen not in range(len(points)):
             raise CourseError(f"chosen is the number of a point, from 0 to {len(points) - 1}, not {chosen!r}")
         if len(better) != 2 or not set(better) <= {"higher", "lower"}:

@@ -37,9 +37,8 @@ class GradientPlayground(Viewer):
         refuse_unknown("rule", [rule], GRADIENT_RULES)
         rows = _rows(gradients).tolist()
         first = {"gradients": rows, "rules": alphas(rows)} if len(rows) > 2 else {}
-        data = {"gradients": rows, "title": title}
         settings = {"gradients": rows, "rule": rule, "chosen": 0, "unit": False}
-        super().__init__(data=data, settings=settings, answers=first)
+        super().__init__(data={"gradients": rows, "title": title}, settings=settings, answers=first)
 
     @traitlets.observe("settings")
     def _answer(self, change: dict) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray as Array
+from PIL.ImageColor import getrgb as rgb
 
 from mtl_course.datasets.targets import boundary
 from mtl_course.losses import IGNORE_INDEX
@@ -61,11 +62,6 @@ def usual(classes: Sequence[str]) -> Settings:
     """Settings at first: the first class after the background is chosen, and a background stays clear."""
     clear = str(classes[0]) in ("background", "inside")
     return Settings(chosen=min(1, len(classes) - 1), visible=(not clear, *[True] * len(classes)))
-
-
-def rgb(color: str) -> tuple[int, ...]:
-    """(R, G, B) of "#rrggbb"."""
-    return tuple(bytes.fromhex(color[1:]))
 
 
 def hatch(pattern: Array) -> Array:
@@ -132,9 +128,8 @@ def _layer(image: Array, view: str, masks: Masks, settings: Settings, probabilit
            colors: Sequence[str]) -> Array:  # fmt: skip
     if view == "picture":
         return image
-    found, table = None, np.zeros((256, 3), np.int64)
-    if view in ("errors", "chosen"):
-        found = answer(masks, settings, probabilities)
+    found = answer(masks, settings, probabilities) if view in ("errors", "chosen") else None
+    table = np.zeros((256, 3), np.int64)
     if view == "errors":
         values = errors(masks["truth"], found, settings.chosen)
         drawn, pattern = values > 0, values.astype(int) - 1

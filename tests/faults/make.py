@@ -7,10 +7,8 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from voc_fixture import save_mask
-
-from mtl_course.datasets import reading
 
 NAME = "2007_000000"  # the first picture of tests/voc_fixture.py: 60 wide, 80 high
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -88,7 +86,7 @@ def saved(path: Path, format: str, mode: str = "RGB", **options: object) -> None
 
 def rotate(path: Path, orientation: int) -> None:
     exif = Image.Exif()
-    exif[reading.ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     with Image.open(path) as image:
         image.load()
     image.save(path, exif=exif)

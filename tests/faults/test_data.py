@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -125,6 +127,10 @@ def renumber(path):
     mask.save(path)
 
 
+# Orientation 6, and a width that is no whole number, which Pillow cannot write again when it turns the picture.
+TAGS = [(0x112, 3, 1, b"\0\x06\0\0"), (0x100, 11, 1, b"\xff\xff\xff\xf0")]
+EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\x02" + b"".join(struct.pack(">HHI4s", *tag) for tag in TAGS) + bytes(4)
+
 # One pair is broken: `data check` goes through all seven and lists this one, `train` starts nothing.
 PAIRS = [
     ("JPEG cut short", "half of its bytes", lambda f: cut(jpg(f))),
@@ -151,6 +157,7 @@ PAIRS = [
     ("16-bit grey picture", "mode I;16", lambda f: saved(jpg(f), "PNG", "I;16")),
     ("picture and mask of two sizes", "a picture of 61 x 80", lambda f: Image.new("RGB", (61, 80)).save(jpg(f))),
     ("EXIF turns the picture, the mask is as stored", "orientation 6", lambda f: rotate(jpg(f), 6)),
+    ("EXIF with a broken tag", "a width of NaN, turned", lambda f: Image.new("RGB", (80, 60)).save(jpg(f), exif=EXIF)),
     ("EXIF turns the mask", "orientation 3", lambda f: rotate(png(f), 3)),
     ("decompression bomb", "header of 9000 x 9000", lambda f: png(f).write_bytes(raw_png(9000, 9000, rows=b"\0"))),
     ("larger bomb", "header of 60000 x 60000", lambda f: png(f).write_bytes(raw_png(60000, 60000, rows=b"\0"))),
@@ -189,6 +196,7 @@ SETS = [
     ("folder is a link that leaves the root", "JPEGImages moved out, a link left", lambda f: link_out(jpg(f).parent)),
     ("split is a link that leaves the root", "train.txt moved out, a link left", lambda f: link_out(train(f))),
     ("split empty", "one empty line", lambda f: train(f).write_text("\n")),
+    ("split with a second column", "`NAME -1`, as in the files of a class", lambda f: write(train(f), f"{NAME} -1\n")),
     ("split in UTF-16", "encoded anew", lambda f: train(f).write_text(train(f).read_text(), "utf-16")),
     ("split of any bytes", "the bytes 128 to 255", lambda f: train(f).write_bytes(bytes(range(128, 256)))),
     ("split is a folder", "mkdir", lambda f: instead(train(f), os.mkdir)),
@@ -492,6 +500,21 @@ def test_odd_names_are_welcome(name, folder, course):
     cut(folder / f"masks/{name}.png")
     (sentence,) = listed(course("data", "check", folder))
     assert sentence.isprintable() and "Truncated" in sentence and "\x1b" not in answer.out
+
+
+def test_a_name_may_be_written_in_two_forms_of_unicode(folder, course):
+    """macOS takes an accent apart: its picture is the picture of a mask from elsewhere."""
+    for part, suffix, form in (("images", ".jpg", "NFD"), ("masks", ".png", "NFC")):
+        (folder / part / f"photo 0{suffix}").rename(folder / part / (normalize(form, "forêt") + suffix))
+    (folder / "classes.txt").write_text("background\ndisc\nsquare\n" + normalize("NFD", "étoile"), "utf-8")
+    assert course("data", "check", folder).code == 0
+    assert course("data", "check", folder, "--classes", normalize("NFC", "étoile")).code == 0
+
+
+def test_the_test_set_of_voc_has_no_masks_and_is_not_looked_at(voc_copy, tmp_path, course):
+    (voc_copy / "ImageSets/Segmentation/test.txt").write_text("2008_000006\n2008_000011\n")
+    answer = course("data", "check", tmp_path)
+    assert answer.code == 0 and "All 7 pairs" in answer.out
 
 
 def test_lines_of_a_split_may_come_twice_and_end_as_in_windows(voc_copy, tmp_path, course):

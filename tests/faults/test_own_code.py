@@ -1,5 +1,6 @@
 """Models and data sets of one's own, and files with our names: what the course says, and that nothing is lost."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,11 @@ def test_a_patience_of_none_at_all(told):
     told("patience of 0", "`fit(..., patience=0)`", str(error.value), "-")
 
 
-CLASSES = {"class named twice": ["cat", "cat"], "one class alone": ["cat"], "256 classes": [str(i) for i in range(256)]}
+CLASSES = {
+    "class of a task named twice": ["cat", "cat"],
+    "one class alone": ["cat"],
+    "256 classes": [str(i) for i in range(256)],
+}
 
 
 @pytest.mark.parametrize("fault", CLASSES)
@@ -97,7 +102,7 @@ def test_a_model_trained_on_some_of_its_tasks(told, course, tmp_path):
     training.fit(model, some, DataLoader(SCENES, 4), epochs=1, device="cpu", progress=False, checkpoint=tmp_path)
     best = tmp_path / "best.safetensors"
     answer = course("evaluate", "--checkpoint", best)
-    said = answer.said.replace(str(best), best.name)
+    said = re.sub(r'"heads.*?\)', "...)", answer.said.replace(str(best), best.name))
     told("model trained on some of its tasks", "a head for two, fit with one", said, answer.code)
     again, found = training.load(best, models.build("hard", "unet", SCENES.tasks, channels=(4, 8)))
     assert list(found) == ["depth"] and torch.equal(again.heads["depth"][1].bias, model.heads["depth"][1].bias)

@@ -39,6 +39,25 @@ def test_a_terminal_without_chinese_gets_the_scores_all_the_same(tmp_path):
     assert (tmp_path / "跑" / "best.safetensors").is_file()
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_service_without_a_terminal_trains_all_the_same(tmp_path, closed):
+    words = f"train --samples 8 --epochs 1 --size 16 --device cpu --tasks semantic --out {tmp_path}/run {closed}"
+    line = f"exec {sys.executable} -m mtl_course {words}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment())
+    assert done.returncode == 0 and "Traceback" not in done.stderr + done.stdout, done.stderr
+    assert (tmp_path / "run" / "best.safetensors").is_file()
+
+
+def test_the_home_folder_is_known_where_no_shell_has_looked(tmp_path, monkeypatch, course):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "options.yaml").write_text("out: ~/run\nsamples: 8\nepochs: 1\nsize: 16\ndevice: cpu\n")
+    assert course("train", "--config=~/options.yaml").code == 0
+    assert (tmp_path / "run/best.safetensors").is_file() and not (tmp_path / "~").exists()
+    answer = course("evaluate", "--checkpoint=~/run/best.safetensors", "--json=~/scores.json", "--device", "cpu")
+    assert answer.code == 0 and (tmp_path / "scores.json").is_file()
+
+
 @pytest.mark.parametrize(
     "fault, set_to",
     [

@@ -7,7 +7,7 @@ import torch
 from drawn import generator, held, seeds, sides
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 from torchvision import tv_tensors
 
 from mtl_course.datasets import Folder, joint_transform, reading
@@ -124,7 +124,7 @@ def test_a_whole_sample_is_in_step(tmp_path_factory, seed, height, width, size, 
     stored = Image.fromarray(image.permute(1, 2, 0).numpy())
     stored = stored.transpose(Image.Transpose(back[orientation])) if orientation > 1 else stored
     exif = Image.Exif()
-    exif[reading.ORIENTATION] = orientation
+    exif[ExifTags.Base.Orientation] = orientation
     stored.save(root / "images/a.jpg", quality=98, subsampling=0, exif=exif)
     Image.fromarray(mask[int(across)].numpy(), "L").save(root / "masks/a.png")
     torch.manual_seed(seed)
