@@ -34,7 +34,7 @@ LESSONS = (
     ("01", "Pixels by colour and brightness", "01: α draws a line"),
     ("02", "Change of the test error", "02: Ω, sharing that helps and hurts"),
     ("06", "Ten paths from one start", "06: ten rules for α"),
-    ("07", "Depth gains at all budgets", "07: one network or three?"),
+    ("07", "In the mean depth gains at all budgets", "07: one network or three?"),
     ("08", "Target mIoU against what is kept", "08: what is kept, what is gained"),
     ("11", "Heatmaps of three pictures", "11: pixels and objects in one network"),
 )
