@@ -107,7 +107,7 @@ def workers_told() -> Iterator[None]:
         if isinstance(error, RuntimeError | OSError) and any(sign in said for sign in _SIGNS):
             mend = "try num_workers=0 (--workers 0), or give the machine more shared memory"
             raise CourseError(f"the worker processes that read pictures failed ({said.strip()}): {mend}") from error
-        if "default_collate" in format_exc():
+        if isinstance(error, RuntimeError | TypeError | LookupError) and "default_collate" in format_exc():
             raise CourseError(f"these samples make no batch ({said}): give all the same keys and sizes") from error
         raise
 

@@ -735,6 +735,15 @@ def test_pictures_of_two_sizes_in_a_batch(told, workers):
     told("pictures of two sizes in a batch", "one is 16 x 24", re.sub(r"at entry \d", "at entry N", said), "-")
 
 
+def test_ctrl_c_while_a_batch_is_put_together_is_no_fault_of_the_samples(monkeypatch):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "stack", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        training.evaluate(small(), TASKS, datasets.loader(Pictures(), 4), "cpu", progress=False)
+
+
 def in_worker(act):
     """A fault that happens in a loader's process alone, at picture 7."""
     return lambda index: act() if index == 7 and torch.utils.data.get_worker_info() else None
