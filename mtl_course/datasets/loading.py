@@ -1,6 +1,7 @@
 """Batches of a data set, the same for one process and for the parts of several."""
 
 import atexit
+import gc
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +9,8 @@ from traceback import format_exc, walk_tb
 
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
+from torch.utils.data._utils.signal_handling import _remove_worker_pids
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from mtl_course.distributed import rank, world
 from mtl_course.errors import CourseError
@@ -97,12 +100,9 @@ def workers_told() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for frame, _ in walk_tb(error.__traceback__):
-            for worker in getattr(frame.f_locals.get("self"), "_workers", ()):
-                with suppress(RuntimeError):  # torch tells of the death of each
-                    worker.kill()  # one that hangs is deaf, and would be waited for at the end of the program
-                    worker.join()
-        torch.multiprocessing.active_children()  # reaps the dead, of whom torch would tell at any later signal
+        for _ in range(3):  # torch's handler of SIGCHLD raises at any line, once for each death
+            with suppress(RuntimeError):
+                _leave_workers(error)
         said = str(error).strip().split("\n")[-1]
         if isinstance(error, RuntimeError | OSError) and any(sign in said for sign in _SIGNS):
             mend = "try num_workers=0 (--workers 0), or give the machine more shared memory"
@@ -110,6 +110,26 @@ def workers_told() -> Iterator[None]:
         if isinstance(error, RuntimeError | TypeError | LookupError) and "default_collate" in format_exc():
             raise CourseError(f"these samples make no batch ({said}): give all the same keys and sizes") from error
         raise
+
+
+def _leave_workers(error: BaseException) -> None:
+    """End the workers of loaders that an error came through, and those of a loader that has lost one.
+
+    Torch would do so when it forgets the loader. But it waits for locks, which a worker may have held when it was
+    killed; it waits for one that hangs, which is deaf; and at any later signal it would tell of the dead once more.
+    """
+    through = {id(frame.f_locals.get("self")) for frame, _ in walk_tb(error.__traceback__)}
+    left = [one for one in gc.get_objects() if type(one) is _MultiProcessingDataLoaderIter]
+    for one in [one for one in left if getattr(one, "_worker_pids_set", False)]:
+        if id(one) in through or any(worker.exitcode is not None for worker in one._workers):
+            with suppress(ValueError):  # the last time this was cut short after it
+                _remove_worker_pids(id(one))
+            for worker in one._workers:
+                worker.kill()
+                worker.join()
+            for queue in one._index_queues:
+                queue.cancel_join_thread()
+            one._shutdown, one._worker_pids_set = True, False
 
 
 @atexit.register

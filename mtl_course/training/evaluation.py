@@ -39,7 +39,9 @@ def run_metrics(model: nn.Module, tasks: Tasks, loader: Iterable[Batch], device:
     model.to(place).eval()
     try:
         with torch.inference_mode():
-            for index, batch in enumerate(tqdm(loader, "evaluate", disable=not progress, unit="batch"), 1):
+            # tqdm asks twice for an iterator, and each would start the workers anew.
+            batches = iter(loader) if getattr(loader, "num_workers", 0) else loader
+            for index, batch in enumerate(tqdm(batches, "evaluate", disable=not progress, unit="batch"), 1):
                 batch = checked(batch, tasks, f"batch {index}")
                 predictions = losses.answers(model(batch["image"].to(place)))
                 present = [name for name in tasks if name in batch and losses.valid_pixels(batch[name]).any()]

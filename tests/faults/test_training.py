@@ -762,6 +762,28 @@ def test_a_worker_that_dies_while_a_model_is_scored_outside_fit():
     assert "the worker processes that read pictures failed" in said and "try num_workers=0" in said
 
 
+def test_a_loader_that_lost_a_worker_is_forgotten_without_waiting():
+    """Torch would wait for a lock, which a worker may have held when it was killed, and tell of the dead once more."""
+    program = f"""
+import gc, os, signal, sys
+sys.path.insert(0, {str(TESTS)!r})
+from faults.test_training import Pictures, TASKS, in_worker, small
+from mtl_course import datasets, training
+data = Pictures(in_worker(lambda: os.kill(os.getpid(), signal.SIGKILL)))
+iterator = iter(datasets.loader(data, 4, workers=2))
+try:
+    training.evaluate(small(), TASKS, iterator, "cpu", progress=False)
+except ValueError as error:
+    print(error)
+iterator._workers_done_event._cond.acquire()
+del iterator
+gc.collect()
+print("done", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=ENVIRONMENT, timeout=100)
+    assert "the worker processes that read pictures failed" in done.stdout and done.stdout.endswith("done\n"), done
+
+
 def test_a_worker_that_hangs(told, monkeypatch):
     monkeypatch.setattr(loading, "TIMEOUT", 4)
     others = set(multiprocessing.active_children())
