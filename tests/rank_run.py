@@ -10,7 +10,7 @@ import sys
 
 import torch
 
-from mtl_course.__main__ import main
+from mtl_course.__main__ import _stop, main
 from mtl_course.commands import train
 from mtl_course.datasets.photos import MaskedPhotos
 from mtl_course.training.trainer import Trainer
@@ -52,6 +52,7 @@ def be_killed(self, batch, where):
 
 if __name__ == "__main__":
     kind, *words = sys.argv[1:]
+    signal.signal(signal.SIGTERM, _stop)  # as `python -m mtl_course` does
     read, step, check = MaskedPhotos.__getitem__, Trainer.step, train.refuse_damaged
     if kind == "picture":
         train.refuse_damaged = check_and_cut
