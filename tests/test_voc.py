@@ -122,7 +122,7 @@ def test_without_cache_the_files_are_read_again(voc_copy, monkeypatch):
     data = VOC(voc_copy, size=40, cache=False)
     data[0]
     monkeypatch.setattr(Image, "open", None)
-    with pytest.raises(TypeError):
+    with pytest.raises(CourseError):
         data[0]
 
 
