@@ -784,6 +784,19 @@ print("done", flush=True)
     assert "the worker processes that read pictures failed" in done.stdout and done.stdout.endswith("done\n"), done
 
 
+def test_evaluate_starts_the_workers_once(monkeypatch):
+    """tqdm asks twice for an iterator of what it is given."""
+    started, make = [], torch.utils.data.DataLoader._get_iterator
+
+    def counted(batches):
+        started.append(batches)
+        return make(batches)
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "_get_iterator", counted)
+    training.evaluate(small(), TASKS, datasets.loader(Pictures(), 4, workers=1), "cpu", progress=False)
+    assert len(started) == 1
+
+
 def test_a_worker_that_hangs(told, monkeypatch):
     monkeypatch.setattr(loading, "TIMEOUT", 4)
     others = set(multiprocessing.active_children())
